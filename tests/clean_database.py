@@ -17,7 +17,7 @@ from django.test import TransactionTestCase
 
 from declbind.apps import DeclbindConfig
 
-Rows = list[tuple[Any, ...]]
+Rows = list[tuple[object, ...]]
 
 #: Tables whose rows `post_migrate` makes and that no test needs to change, referenced tables first.
 KEPT = ("django_content_type", "auth_permission")
@@ -68,7 +68,7 @@ def install() -> None:
     cases: Any = TransactionTestCase
     flush: Callable[[TransactionTestCase], None] = cases._fixture_teardown
 
-    def clean(case: Any) -> None:
+    def clean(case):
         if case._databases_names(include_mirrors=False) != [connection.alias]:
             flush(case)
             return

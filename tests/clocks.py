@@ -1,4 +1,4 @@
-"""Clocks that a test moves by hand, in place of those by which tokens end."""
+"""Clocks that a test moves, in place of those by which tokens end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from declbind.live import expiry
 
 
 class Clocks:
-    """The wall clock and the monotonic clock of this process, each moved as a test says."""
+    """The wall clock and the monotonic clock of this process, each moved by a test."""
 
     def __init__(self) -> None:
         self.wall = self.steady = 0.0
@@ -35,3 +35,9 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Clocks:
     for module in (tokens, terms, expiry):
         monkeypatch.setattr(module, "time", clocks)
     return clocks
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clocks:
+    """Return clocks in place of those by which tokens end."""
+    return install(monkeypatch)

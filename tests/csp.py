@@ -1,4 +1,4 @@
-"""A strict Content-Security-Policy on every answer, as a careful site would set it.
+"""A strict Content-Security-Policy on every response, as a careful site would set it.
 
 All pages of declbind must work under it: no inline script, style or event handler, nothing from another host.
 """

@@ -44,7 +44,7 @@ class _Finder(importlib.abc.MetaPathFinder):
     def __init__(self, changes: dict[str, Change]) -> None:
         self._changes = changes
 
-    def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
+    def find_spec(self, fullname: str, path: Any, target: object = None) -> Any:
         change = self._changes.get(fullname.partition(".")[0])
         spec = None if change is None else importlib.machinery.PathFinder.find_spec(fullname, path)
         if change is None or spec is None or not (spec.origin or "").endswith(".py"):
@@ -173,7 +173,7 @@ def ask() -> dict[str, Any]:
     }
 
 
-def run(case: dict[str, Any], prepared: str) -> dict[str, Any]:
+def run(case: dict[str, object], prepared: str) -> dict[str, object]:
     """Run the course in a process of its own, with a copy of a database."""
     folder = tempfile.mkdtemp()
     database = shutil.copy(prepared, folder)
@@ -195,7 +195,7 @@ def run(case: dict[str, Any], prepared: str) -> dict[str, Any]:
         text = pipe.read()
     os.waitpid(child, 0)
     shutil.rmtree(folder)
-    found: dict[str, Any] = json.loads(text)
+    found: dict[str, object] = json.loads(text)
     return found
 
 

@@ -29,6 +29,7 @@ SERVERS = {
     "compat",
     "docs",
     "guests",
+    "release",
     "test_checks_installation",
     "test_django_tenants",
     "test_first_rows",
@@ -40,6 +41,7 @@ SERVERS = {
     "test_renamed_names",
     "test_tokens_servers",
     "test_two_databases",
+    "typed",
 }
 #: Other modules whose tests start processes by themselves.
 PROCESSES = {"test_admin_snippets", "test_live_start", "test_sequencer", "test_servers", "test_tenants"}
@@ -49,15 +51,17 @@ CORE = {
     "test_also", "test_authenticate", "test_capture", "test_capture_bulk", "test_connection_log",
     "test_database_faults", "test_equality", "test_field_types", "test_first_rows", "test_inbound_conditions",
     "test_inbound_idempotency", "test_inbound_rows", "test_keys", "test_live_resume", "test_live_revocation",
-    "test_live_subscriptions", "test_log", "test_mariadb", "test_permissions", "test_processes", "test_records",
-    "test_revocation", "test_sequencer", "test_settled", "test_tokens", "test_why",
+    "test_live_subscriptions", "test_log", "test_mariadb", "test_permissions", "test_processes",
+    "test_record_edits", "test_records", "test_revocation", "test_sequencer", "test_settled", "test_token_ends",
+    "test_tokens", "test_why", "test_why_agreement", "test_why_subscribers",
 }  # fmt: skip
 #: Behaviour beyond the core that may differ in other versions of Django or of a database's driver.
 VERSIONS = {
-    "matrix/test_matrix", "test_cancelled_writes", "test_capture_faults", "test_capture_locks", "test_capture_races",
-    "test_foreign_lists", "test_joint_update", "test_live_edits", "test_relations", "test_seams",
-    "test_shared_tables", "test_statements", "test_stored_rows", "test_strange_managers", "test_strange_tables",
-    "test_trigger_replacements", "test_trigger_reporting", "test_triggers", "test_triggers_together",
+    "matrix/test_matrix", "test_cancelled_writes", "test_capture_faults", "test_capture_locks",
+    "test_capture_races", "test_foreign_lists", "test_joint_update", "test_live_edits", "test_relations",
+    "test_seam_parameters", "test_seams", "test_shared_tables", "test_statements", "test_stored_rows",
+    "test_strange_managers", "test_strange_tables", "test_trigger_replacements", "test_trigger_reporting",
+    "test_trigger_upkeep", "test_triggers", "test_triggers_together",
 }  # fmt: skip
 #: The pages of the console without a browser, and the commands: they may differ in another Django, and their queries
 #: are those of the ORM. Tests of queries that a database may answer otherwise are not among them.

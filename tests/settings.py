@@ -26,7 +26,7 @@ from tests.servers import MariaDBServer, PostgresServer
 SERVERS = {"postgres": PostgresServer, "mariadb": MariaDBServer}
 
 
-def sqlite_database(path: str) -> dict[str, Any]:
+def sqlite_database(path: str) -> dict[str, object]:
     """Return the settings of a SQLite database that several threads and processes may write to.
 
     IMMEDIATE takes the write lock at BEGIN: a transaction that reads first and writes later would otherwise fail at
@@ -45,7 +45,7 @@ def sqlite_database(path: str) -> dict[str, Any]:
     }
 
 
-def database_at(url: str) -> dict[str, Any]:
+def database_at(url: str) -> dict[str, object]:
     described: dict[str, Any] = environ.Env.db_url_config(url)
     if described["ENGINE"] == "django.db.backends.sqlite3":
         return sqlite_database(described["NAME"])
@@ -57,7 +57,7 @@ def remove_sqlite_files(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def database_for_this_run() -> dict[str, Any]:
+def database_for_this_run() -> dict[str, object]:
     if url := os.environ.get("DATABASE_URL"):
         return database_at(url)
     choice = os.environ.get("TEST_DATABASE", "sqlite")
@@ -84,7 +84,7 @@ USE_THOUSAND_SEPARATOR = os.environ.get("USE_THOUSAND_SEPARATOR") == "1"
 DATABASES = {"default": database_for_this_run()}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-CHANNEL_LAYERS: dict[str, dict[str, Any]] = {}
+CHANNEL_LAYERS: dict[str, dict[str, object]] = {}
 if channel_layer_url := os.environ.get("CHANNEL_LAYER_URL"):
     CHANNEL_LAYERS["default"] = {
         "BACKEND": "channels_redis.core.RedisChannelLayer",
@@ -92,7 +92,7 @@ if channel_layer_url := os.environ.get("CHANNEL_LAYER_URL"):
     }
 
 # Tests that stop a server wait for it. Those about the end of a process enable draining.
-DECLBIND: dict[str, Any] = {"DRAIN_SECONDS": float(os.environ.get("DECLBIND_DRAIN_SECONDS", "0"))}
+DECLBIND: dict[str, object] = {"DRAIN_SECONDS": float(os.environ.get("DECLBIND_DRAIN_SECONDS", "0"))}
 if poll_seconds := os.environ.get("DECLBIND_POLL_SECONDS"):
     DECLBIND["POLL_SECONDS"] = float(poll_seconds)
 

@@ -15,7 +15,7 @@ from declbind.registry import database_alias
 from declbind.testing import override_bindings
 from tests.factories import find_permission, make_user
 from tests.live import NUMBERS
-from tests.test_why import attend, last_event, last_offset, stored
+from tests.why_questions import attend, last_event, last_offset, stored
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -21,19 +21,16 @@ from declbind.live.socket import SESSION_OVER
 from declbind.models import Connection, Traffic
 from declbind.testing import PATIENCE, Client, override_bindings
 from example_site.example.models import IntegerValue
-from tests import clocks
+from tests.clocks import Clocks, clock
 from tests.live import NUMBERS, code_of, in_thread, next_payload, store, subscribe
 from tests.test_live_revocation import log_in
-from tests.test_tokens import HOST, PRIVATE, PRIVATE_BOARD, VIEW, actions_to_the_close, issue, load_rows, viewer
+from tests.tokens import HOST, PRIVATE, PRIVATE_BOARD, VIEW, actions_to_the_close, issue, load_rows, viewer
 
 hub_module: Any = import_module("declbind.live.hub")
 
+__all__ = ["clock"]
+
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    return clocks.install(monkeypatch)
 
 
 async def only_socket() -> Any:
@@ -343,7 +340,7 @@ async def test_a_renewal_in_the_last_moment_counts(clock):
             assert payload["data"]["value"] == 1
 
 
-async def check_across_a_renewal(monkeypatch: pytest.MonkeyPatch, clock: clocks.Clocks) -> int | None:
+async def check_across_a_renewal(monkeypatch: pytest.MonkeyPatch, clock: Clocks) -> int | None:
     """Let a check of all sockets begin before a renewal and end after it; return the close code."""
     user = await viewer()
     loop = asyncio.get_running_loop()

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,8 @@ from django.core.checks import CheckMessage, Error
 from django.core.checks import Warning as CheckWarning
 
 from declbind import checks
-from declbind.conf import DEFAULTS
+from declbind.conf import DEFAULTS, kinds
+from declbind.conf.table import SETTINGS, Setting
 from declbind.models import BindingRecord
 from declbind.outbound.triggers import upkeep
 from declbind.registry import refresh
@@ -123,6 +125,36 @@ def test_each_key_takes_its_default_and_has_an_expectation(settings: Any, key: s
     assert checks.check_settings() == []
     settings.DECLBIND = {key: object()}
     assert [message.id for message in checks.check_settings()] == ["declbind.E003"]
+
+
+def undescribed(table: Mapping[str, Setting]) -> list[str]:
+    """Return the keys without a whole sentence, and the numbers without a unit."""
+    return [
+        key
+        for key, setting in table.items()
+        if not (setting.description[:1].isupper() and setting.description.endswith("."))
+        or (isinstance(setting.default, float | int) and not isinstance(setting.default, bool) and not setting.unit)
+    ]
+
+
+def test_each_setting_is_described() -> None:
+    """The reference says of each setting what it is for, and of each number what it counts; less is found."""
+    assert undescribed(SETTINGS) == []
+    table = {
+        "SILENT": Setting(True, kinds.SWITCH, ""),
+        "WITHOUT_UNIT": Setting(1, kinds.WHOLE, "How many rows."),
+        "ROWS": Setting(1, kinds.WHOLE, "How many there are.", unit="rows"),
+    }
+    assert undescribed(table) == ["SILENT", "WITHOUT_UNIT"]
+
+
+@pytest.mark.parametrize("key", [key for key, setting in SETTINGS.items() if setting.is_secret])
+def test_a_wrong_secret_is_not_shown(settings: Any, key: str) -> None:
+    """The message about a setting that holds a secret names the type of the value only."""
+    settings.DECLBIND = {key: [b"hush"]}
+    [message] = checks.check_settings()
+    assert "got list." in message.msg
+    assert "hush" not in str(message)
 
 
 def test_e004_serializer(settings: Any) -> None:

@@ -133,6 +133,7 @@ async def test_a_process_that_keeps_its_memory_is_noticed(monkeypatch):
         (["zoo", "1"], "there is no such model"),
         (["zoo.keeper", "x"], "Expected the primary key of a zoo.keeper, got 'x'."),
         (["--user", "nobody"], "nobody"),
+        (["--user", "anonymous"], "anonymous visitors are not stored by name"),
     ],
 )
 def test_what_cannot_be_found_is_said(arguments, text):

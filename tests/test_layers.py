@@ -261,12 +261,12 @@ def test_the_tests_of_the_core_need_no_django() -> None:
     assert faults == []
 
 
-def test_no_module_imports_itself_in_a_circle() -> None:
+def test_no_module_imports_itself_in_a_cycle() -> None:
     """Files of one layer may use each other, but each can be imported first."""
     assert find_cycles(Tree(ROOT)) == []
 
 
-def test_a_picture_of_the_modules_has_no_circle() -> None:
+def test_a_diagram_of_the_modules_has_no_cycle() -> None:
     """A file uses a protocol for what it needs of the files that use it."""
     assert find_cycles(Tree(ROOT), is_drawn=True) == []
 
@@ -359,7 +359,7 @@ def test_an_impure_core_is_found(tmp_path: Path, text: str) -> None:
     assert len(find_core_faults(plant(tmp_path, {"declbind/core/spec.py": text}))) == 1
 
 
-def test_a_circle_is_found(tmp_path: Path) -> None:
+def test_a_cycle_is_found(tmp_path: Path) -> None:
     """Two files that import each other first are reported; an import inside a function is not."""
     eager = {"declbind/live/nodes.py": "from .consumers import X"}
     circle = "declbind.live.consumers -> declbind.live.nodes -> declbind.live.consumers"

@@ -1,4 +1,4 @@
-"""Behaviour of MySQL and MariaDB only: snapshots and current reads, lost transactions, packets, no triggers."""
+"""Behavior of MySQL and MariaDB only: snapshots and current reads, lost transactions, packets, no triggers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -31,15 +30,15 @@ pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.skipif(connection.vendor != "mysql", reason="other databases have no such ways"),
 ]
-KEEPERS: dict[str, Any] = {"stream": "keepers", "model": "zoo.Keeper", "fields": ["name"]}
+KEEPERS: dict[str, object] = {"stream": "keepers", "model": "zoo.Keeper", "fields": ["name"]}
 BY_RETIREMENT = {**KEEPERS, "groups": ["retired-{retired}"]}
 PATIENCE = 20.0
 DEADLOCK = OperationalError(1213, "Deadlock found when trying to get lock; try restarting transaction")
 
 
-def elsewhere(work: Callable[[], Any]) -> Any:
+def elsewhere(work: Callable[[], object]) -> object:
     """Run in another thread, with a connection of its own, and return the result."""
-    results: list[Any] = []
+    results: list[object] = []
 
     def run() -> None:
         try:
@@ -81,7 +80,7 @@ LEVELS = pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ"])
 
 
 @LEVELS
-def test_numbering_waits_for_no_writer(level):
+def test_numbering_does_not_wait_for_writers(level):
     """An uncommitted event blocks neither those before it nor those after it."""
     append(1)
     with isolated(level), transaction.atomic():
@@ -95,13 +94,13 @@ def test_numbering_waits_for_no_writer(level):
 
 
 @LEVELS
-def test_writers_wait_for_no_numbering(level):
-    """While numbers are assigned, others append."""
+def test_writers_do_not_wait_for_numbering(level):
+    """While numbers are assigned, other transactions append events."""
     history.ensure_head("default")
     for number in range(1, 4):
         append(number)
 
-    def append_elsewhere(*args: Any) -> int:
+    def append_elsewhere(*args):
         count = number_events(*args)
         elsewhere(lambda: append(4))
         return count
@@ -122,14 +121,14 @@ def renumber_in_an_old_snapshot() -> None:
 
 
 def test_an_old_snapshot_gives_no_second_number():
-    """A transaction that sees the event without its number does not number it."""
+    """A transaction whose snapshot has the event without a number does not number it again."""
     renumber_in_an_old_snapshot()
 
 
 def test_trusting_an_old_snapshot_would_be_caught(monkeypatch):
-    """Control: numbers for the events in the snapshot."""
+    """Control: the sequencer numbers the events in its snapshot."""
 
-    def store(pairs: Any, other: Any) -> None:
+    def store(pairs, other):
         with other.cursor() as cursor:
             cursor.executemany("UPDATE declbind_event SET seq = %s WHERE id = %s", pairs)
 
@@ -159,8 +158,8 @@ def test_reads_of_the_log_use_its_indexes():
             assert scans == [], statement
 
 
-def test_a_restored_table_is_another_history():
-    """The tables were recreated: earlier offsets are meaningless."""
+def test_a_restored_table_gets_a_new_epoch():
+    """The tables were recreated, so earlier offsets are meaningless."""
     history.check_incarnation("default")
     before = Head.objects.get(pk=1)
     assert before.incarnation
@@ -185,19 +184,19 @@ def update_what_the_snapshot_hides() -> None:
 
 
 def test_an_update_reports_rows_outside_its_snapshot():
-    """The update matches the present rows, and so do its events."""
+    """The update matches the rows as they are now, and its events report the same rows."""
     update_what_the_snapshot_hides()
 
 
 def test_reading_keys_from_the_snapshot_would_be_caught(monkeypatch):
-    """Control: keys as a subquery."""
+    """Control: the keys are read by a subquery, from the snapshot."""
     monkeypatch.setattr("declbind.outbound.updates.keys_of", lambda rows, using: rows.order_by().values("pk"))
     with pytest.raises(AssertionError):
         update_what_the_snapshot_hides()
 
 
-def lose_the_transaction(*args: Any, **kwargs: Any) -> Any:
-    """Do what a deadlock does: the server rolls back, and one statement gets the error."""
+def lose_the_transaction(*args: object, **kwargs: object) -> object:
+    """Imitate a deadlock: the server rolls back, and one statement gets the error."""
     with connection.cursor() as cursor:
         cursor.execute("ROLLBACK")
     raise DEADLOCK
@@ -217,14 +216,14 @@ def write_in_a_transaction_that_is_lost() -> None:
 
 @pytest.mark.parametrize("place", ["declbind.outbound.written_rows.read_rows", "declbind.outbound.drafts._group_names"])
 def test_a_deadlock_of_capture_reaches_the_writer(place):
-    """Neither the first write nor the second is stored, and the writer gets the error that allows a retry."""
+    """Neither write is stored, and the writer gets the error, so that it can retry."""
     Keeper.objects.create(name="Ann")
     with override_bindings(BY_RETIREMENT), patch(place, lose_the_transaction):
         write_in_a_transaction_that_is_lost()
 
 
 def test_swallowing_a_deadlock_would_be_caught(monkeypatch):
-    """Control: the second write is stored by itself."""
+    """Control: the second write is stored without the first."""
     Keeper.objects.create(name="Ann")
     monkeypatch.setattr("declbind.outbound.drafts.ends_transaction", lambda error, using: False)
     with (
@@ -235,14 +234,14 @@ def test_swallowing_a_deadlock_would_be_caught(monkeypatch):
         write_in_a_transaction_that_is_lost()
 
 
-def test_other_errors_end_no_transaction():
-    """A missing table is a fault of a binding, which does not affect the writer."""
+def test_other_errors_do_not_end_the_transaction():
+    """A missing table is a fault of a binding, and does not affect the writer."""
     assert not locks.ends_transaction(OperationalError(1146, "Table 'x' doesn't exist"), "default")
     assert not locks.ends_transaction(ValueError(1213), "default")
 
 
-def test_events_that_are_long_together_go_in_several_statements():
-    """There are as many events as rows that the host wrote by one short statement."""
+def test_many_large_events_are_inserted_in_several_statements():
+    """One short statement of the host may write many rows, each with an event of its own."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT @@max_allowed_packet")
         (limit,) = cursor.fetchone()
@@ -257,8 +256,8 @@ def test_events_that_are_long_together_go_in_several_statements():
     assert len(events) == count == Column.objects.count()
 
 
-def test_an_event_that_no_statement_can_hold_is_a_resync():
-    """JSON is longer than the text; the write is stored anyway."""
+def test_an_event_that_is_too_large_for_a_statement_is_a_resync():
+    """JSON is longer than the text in it. The write is stored nevertheless."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT @@max_allowed_packet")
         (limit,) = cursor.fetchone()
@@ -270,15 +269,15 @@ def test_an_event_that_no_statement_can_hold_is_a_resync():
     assert Column.objects.get().integer == 1
 
 
-def test_a_value_that_the_database_refuses_is_the_clients_fault():
-    """MariaDB accepts valid UUIDs only, and reports others as an operational error."""
+def test_a_value_that_the_database_refuses_is_answered_as_invalid():
+    """MariaDB accepts valid UUIDs only, and raises an operational error for others."""
     client = connect({"stream": "columns", "model": "zoo.Column", "fields": ["uuid"], "permissions": {"create": True}})
     error = client.refused("create", data={"uuid": "85750621-02fb-cd4f-357f-bc5af71a1bfc"})
     assert error.code == "invalid"
 
 
-def test_a_rehearsal_leaves_the_sessions_timeout_alone():
-    """It waits for a lock for two seconds only, and later statements for the usual time."""
+def test_a_trial_restores_the_lock_timeout_of_the_session():
+    """The trial waits two seconds at most for a lock; later statements wait as long as before."""
     with connection.cursor() as cursor, writes._limited_waiting("default"):
         cursor.execute("SELECT @@innodb_lock_wait_timeout")
         assert cursor.fetchone() == (2,)
@@ -291,13 +290,13 @@ def test_a_rehearsal_leaves_the_sessions_timeout_alone():
 
 
 async def test_connections_are_listed():
-    """The row of a connection is inserted, and updated once it subscribes."""
+    """The row of a connection is inserted, and is updated when it subscribes."""
     open_binding = {**KEEPERS, "permissions": {"view": True}}
     with override_bindings(open_binding):
         async with Client() as client:
             await client.request("keepers", "subscribe")
 
-            def wait_for_a_subscription() -> Any:
+            def wait_for_a_subscription():
                 while not (row := Connection.objects.exclude(subscriptions="[]").first()):
                     threading.Event().wait(0.05)
                 return json.loads(row.subscriptions)
@@ -310,8 +309,8 @@ def load_gaps() -> list[Gap]:
     return find_gaps(get_registry().by_stream["keepers"], "default")
 
 
-def test_no_trigger_is_promised():
-    """The hooks report a record with triggers; its page says what is not captured, and what to do."""
+def test_triggers_are_reported_as_unavailable():
+    """The hooks report the writes of a record with triggers, and its page says what is not captured and what to do."""
     with override_bindings({**KEEPERS, "capture": "triggers"}):
         with capture_events() as events:
             Keeper.objects.create(name="Ann")
@@ -323,8 +322,8 @@ def test_no_trigger_is_promised():
         assert not [gap for gap in load_gaps() if "triggers" in gap.action]
 
 
-def test_a_record_that_asks_for_triggers_is_warned_about():
-    """A system check reports it once, whatever the number of its tables."""
+def test_a_system_check_warns_of_a_record_with_triggers():
+    """The check reports a record once, whatever the number of its tables."""
     record = BindingRecord.objects.create(**KEEPERS, capture="triggers")
     text = (
         "Raw SQL and other programs are not captured: declbind has no triggers for MariaDB, and 'keepers' ask for them."
@@ -336,7 +335,7 @@ def test_a_record_that_asks_for_triggers_is_warned_about():
     assert checks.check_triggers(databases=["default"]) == []
 
 
-def test_checks_of_django_find_nothing_to_say(capsys):
-    """No index or constraint of declbind is left out."""
+def test_django_checks_find_no_problem(capsys):
+    """No index and no constraint of declbind is left out."""
     call_command("check", "--database", "default", "--fail-level", "WARNING", "--tag", "models")
     call_command("check", "declbind", "--database", "default", "--fail-level", "WARNING", "--tag", "models")

@@ -1,4 +1,4 @@
-"""Threads that share an SQLite database in memory, as Django's test runner makes them, take turns in it."""
+"""Threads that share an SQLite database in memory, as in Django's test runner, use it one after another."""
 
 from __future__ import annotations
 
@@ -89,14 +89,14 @@ def test_a_write_waits_for_the_hub(shared):
     assert asyncio.run(write_beside_the_hub(shared)) == ["host", "hub"]
 
 
-def test_a_hub_that_takes_no_turn_is_detected(shared, monkeypatch):
-    """Control: a hub that does not take turns."""
+def test_a_hub_that_does_not_lock_would_be_caught(shared, monkeypatch):
+    """Control: the hub uses the database without the lock."""
     monkeypatch.setattr(threads, "take_turn", contextlib.nullcontext)
     with pytest.raises(OperationalError, match="locked"):
         asyncio.run(write_beside_the_hub(shared))
 
 
-def test_a_turn_counts_as_no_wrapper_of_others(shared):
+def test_the_lock_is_not_taken_for_a_wrapper_of_another_package(shared):
     """Statements are extended as on any other database, and ``execute_wrapper`` removes its own wrapper."""
     assert not has_wrappers(connections[shared])
     with connections[shared].execute_wrapper(lambda execute, *args: execute(*args)):
@@ -105,8 +105,8 @@ def test_a_turn_counts_as_no_wrapper_of_others(shared):
     assert connections[shared].execute_wrappers
 
 
-def test_a_connection_to_no_database_is_left_alone(postgres_database, django_db_blocker):
-    """Its alias is in no setting: Django creates and drops test databases by such a connection."""
+def test_a_connection_without_an_alias_is_not_locked(postgres_database, django_db_blocker):
+    """Django creates and drops test databases by a connection whose alias is not in the settings."""
     alias = "served"
     connections.settings[alias] = {**connections.settings["default"], **environ.Env.db_url_config(postgres_database)}
     connections.settings[alias] |= {"OPTIONS": {}, "TEST": {}}

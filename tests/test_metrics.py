@@ -1,4 +1,4 @@
-"""The counts of a process: always by minute; by second and event only while an operator watches."""
+"""The counts of a process: always by minute; by second and by event only while an operator watches."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MINUTE = 1_800_000_000
 
 
 class Clock:
-    """Stand still until it is moved."""
+    """A clock that stands still until a test moves it."""
 
     def __init__(self, now=MINUTE):
         self.now = float(now)
@@ -44,8 +44,8 @@ def rows(seconds):
 
 
 @pytest.mark.django_db
-def test_a_minute_adds_up():
-    """One row for each minute and process, written again with each heartbeat; an idle process writes none."""
+def test_a_process_writes_one_row_for_each_minute():
+    """The row is rewritten with each heartbeat. An idle process writes no row."""
     clock = Clock()
     counted = Metrics("n1", clock)
     counted.write_minute(counted.take_fresh(), "default")
@@ -70,8 +70,8 @@ def test_a_minute_adds_up():
 
 
 @pytest.mark.django_db
-def test_a_minute_that_could_not_be_written_is_made_up_for(monkeypatch):
-    """Its row gets the whole count when the database answers again, though the minute is over."""
+def test_a_minute_that_could_not_be_written_is_written_later(monkeypatch):
+    """When the database answers again, the row gets the whole count, although the minute is over."""
     clock = Clock()
     counted = Metrics("n1", clock)
     counted.count_frames(event(1), 5)
@@ -85,8 +85,8 @@ def test_a_minute_that_could_not_be_written_is_made_up_for(monkeypatch):
 
 
 @pytest.mark.django_db
-def test_streams_remember_when_they_were_of_use(django_assert_num_queries):
-    """To the minute, and with no more writes than one a minute."""
+def test_streams_record_their_last_use(django_assert_num_queries):
+    """The time is exact to the minute, and is written at most once a minute."""
     clock = Clock()
     counted = Metrics("n1", clock)
     StreamUse.objects.create(stream="known")
@@ -111,8 +111,8 @@ def test_streams_remember_when_they_were_of_use(django_assert_num_queries):
     assert StreamUse.objects.get(stream="known").sent_at == at + timedelta(minutes=1)
 
 
-def test_unwatched_nothing_but_numbers_is_kept():
-    """A thousand events leave one count; watched, the control, they leave a second with its events."""
+def test_only_counts_are_kept_while_nobody_watches():
+    """A thousand events leave one count. Control: while an operator watches, they leave a second with its events."""
     clock = Clock()
     counted = Metrics("n1", clock)
     for offset in range(1000):
@@ -129,8 +129,8 @@ def test_unwatched_nothing_but_numbers_is_kept():
     assert counted._seconds == {}
 
 
-def test_a_second_is_told_when_it_is_over_and_once():
-    """An empty one too, so that nothing is not taken for not known."""
+def test_each_second_is_reported_once_when_it_is_over():
+    """An empty second is reported too, because a missing one would mean that nothing is known."""
     clock = Clock()
     counted = Metrics("n1", clock)
     counted.watch(True)
@@ -145,8 +145,8 @@ def test_a_second_is_told_when_it_is_over_and_once():
     assert len(counted.take_seconds()) == metrics.MAX_WAITING
 
 
-def test_a_burst_is_noted_by_a_rule_that_all_processes_share():
-    """Two that saw other parts of the same log note the same events of what both saw."""
+def test_all_processes_sample_the_same_events_of_a_burst():
+    """Two processes that read different parts of the same log record the same events of the common part."""
     noted = []
     for offsets in (range(5000), range(2500, 7500)):
         clock = Clock()
@@ -163,8 +163,8 @@ def test_a_burst_is_noted_by_a_rule_that_all_processes_share():
 
 
 @pytest.mark.django_db
-def test_latency_is_from_the_write_to_the_hand_over():
-    """And an event that is not in the log any more has none."""
+def test_latency_is_measured_from_the_write_to_the_delivery():
+    """An event that is no longer in the log has no latency."""
     clock = Clock()
     counted = Metrics("n1", clock)
     counted.watch(True)
@@ -188,8 +188,8 @@ def test_latency_is_from_the_write_to_the_hand_over():
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_the_hub_counts_what_it_hands_out_and_takes_in():
-    """Frames of all connections, requests and refusals; and seconds as soon as an operator watches."""
+async def test_the_hub_counts_frames_and_requests():
+    """It counts the frames of all connections, requests and refusals, and seconds as soon as an operator watches."""
     with override_bindings(NUMBERS):
         async with Client() as one, Client() as two:
             for client in (one, two):
@@ -219,8 +219,11 @@ async def test_the_hub_counts_what_it_hands_out_and_takes_in():
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_refusal_keeps_what_was_wrong_and_no_value():
-    """The fields with what was wrong, the shape of what was sent; a request of another site's page, and our closing."""
+async def test_a_refusal_is_recorded_without_values():
+    """The record has the fields and their problems, and the shape of the request.
+
+    Other origins and our own closing are covered.
+    """
     with override_bindings({**NUMBERS, "writable": ["value"]}):
         async with Client() as client:
             await client.request("numbers", "create", data={"name": "hunter2", "value": "topsecret"})
@@ -242,8 +245,8 @@ async def test_a_refusal_keeps_what_was_wrong_and_no_value():
 
 
 @pytest.mark.django_db
-def test_counts_are_kept_for_a_time_and_no_longer():
-    """Seconds for ten minutes, minutes for a day; the newer ones are the control."""
+def test_old_counts_are_deleted():
+    """Seconds are kept for ten minutes, minutes for a day. Control: newer ones stay."""
     now = timezone.now()
     for seconds, minutes in ((1, 11), (1, 9), (60, 9), (60, 23 * 60), (60, 25 * 60)):
         Activity.objects.create(node="n", seconds=seconds, at=now - timedelta(minutes=minutes))
@@ -254,7 +257,7 @@ def test_counts_are_kept_for_a_time_and_no_longer():
 
 @pytest.mark.django_db
 def test_a_sweep_deletes_counts_in_bounded_batches(monkeypatch):
-    """However many there are."""
+    """The batches are bounded however many counts there are."""
     monkeypatch.setattr(retention, "ACTIVITY_BATCH", 2)
     for minutes in range(20, 25):
         Activity.objects.create(node="n", seconds=1, at=timezone.now() - timedelta(minutes=minutes))
@@ -265,8 +268,8 @@ def test_a_sweep_deletes_counts_in_bounded_batches(monkeypatch):
 # The pure parts ------------------------------------------------------------------------------------------------------
 
 
-def test_a_sample_is_even_whatever_the_pattern():
-    """Streams that are written in turn are all seen; ``offset % 2``, the control, would leave one out."""
+def test_a_sample_has_events_of_all_streams():
+    """Streams may be written in turn. Control: with `offset % 2`, one stream would be left out."""
     for step in (1, 2, 3, 4, 8):
         offsets = range(1, 8001, step)
         kept, every = sampling.thin(list(offsets), 100)
@@ -280,14 +283,14 @@ def test_a_sample_is_even_whatever_the_pattern():
 @pytest.mark.parametrize(
     ("share", "expected"), [(0.5, 50), (0.99, 99), (1, 100), (0, 1)]
 )  # fmt: skip
-def test_percentiles_are_of_the_nearest_rank(share, expected):
-    """In any order; none of nothing."""
+def test_percentiles_use_the_nearest_rank(share, expected):
+    """The order of the values does not matter. Without values there is no percentile."""
     assert sampling.percentile(range(100, 0, -1), share) == expected
     assert sampling.percentile([], share) is None
 
 
-def test_shapes_and_messages_hold_no_values():
-    """Of an object of any size, and whatever the message quotes."""
+def test_shapes_and_messages_contain_no_values():
+    """This holds for objects of any size, and for any quotation in a message."""
     wide = shape({f"key{number}": number for number in range(1000)})
     assert isinstance(wide, dict)
     assert len(wide) == 41

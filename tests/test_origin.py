@@ -40,7 +40,7 @@ def scope(origin: str | None, *, host: str = "testserver", scheme: str = "ws", *
     ],
 )
 def test_the_sites_own_pages_may_connect(origin, host, scheme):
-    """Default ports may be given or left out; a client without the header is no browser."""
+    """Default ports may be given or left out. A client without the header is not a browser."""
     assert is_origin_allowed(scope(origin, host=host, scheme=scheme))
 
 
@@ -67,12 +67,12 @@ def test_the_sites_own_pages_may_connect(origin, host, scheme):
     ],
 )
 def test_other_origins_are_refused(origin, host, scheme):
-    """Another scheme, host or port is another site, and an unreadable origin is none."""
+    """Another scheme, host or port is another site. An unreadable origin is refused too."""
     assert not is_origin_allowed(scope(origin, host=host, scheme=scheme))
 
 
-def test_a_name_that_merely_leads_here_is_not_the_sites_own():
-    """DNS rebinding: origin and host agree on a name that is not in ALLOWED_HOSTS."""
+def test_a_host_outside_allowed_hosts_is_refused():
+    """This stops DNS rebinding, where origin and host agree on a name that is not in ALLOWED_HOSTS."""
     assert not is_origin_allowed(scope("http://evil.example", host="evil.example"))
 
 
@@ -83,8 +83,8 @@ def test_two_origins_are_refused():
     assert not is_origin_allowed(twice)
 
 
-def test_the_setting_lists_origins_in_place_of_the_sites_own(settings):
-    """ALLOWED_ORIGINS replaces the default; an empty list admits no browser, and null cannot be listed."""
+def test_the_setting_replaces_the_origin_of_the_site(settings):
+    """An empty ALLOWED_ORIGINS admits no browser, and `null` cannot be listed."""
     settings.DECLBIND = {"ALLOWED_ORIGINS": ["https://shop.example", "http://localhost:3000", "null", "*"]}
     assert is_origin_allowed(scope("https://shop.example"))
     assert is_origin_allowed(scope("https://shop.example:443"))
@@ -107,7 +107,7 @@ def test_a_tls_proxy_passes_the_scheme(settings):
 
 
 def test_a_proxy_passes_the_original_host(settings):
-    """As for Django's own requests: with USE_X_FORWARDED_HOST, and a name of ALLOWED_HOSTS."""
+    """The rules are those of Django's requests: USE_X_FORWARDED_HOST, and a name in ALLOWED_HOSTS."""
     behind_proxy = scope("http://testserver", host="10.0.0.1:8001", x_forwarded_host="testserver")
     assert not is_origin_allowed(behind_proxy)
     settings.USE_X_FORWARDED_HOST = True
@@ -122,7 +122,7 @@ class Empty(WebsocketDemultiplexer):
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("application", [None, Empty.as_asgi()])
 async def test_consumers_check_the_origin_themselves(application):
-    """Neither consumer needs a middleware; the refusal comes before the handshake is done."""
+    """No middleware is needed, and the refusal comes before the handshake is complete."""
     with override_bindings(BOARD):
         foreign = Client(application, headers=[(b"host", b"testserver"), (b"origin", b"http://evil.example")])
         assert not await foreign.connect()

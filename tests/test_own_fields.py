@@ -40,7 +40,7 @@ pytestmark = pytest.mark.django_db
 
 VALUES = {"stream": "own", "model": "zoo.OwnValues", "fields": "__all__", "permissions": OPEN}
 #: Values of each column, with their JSON.
-SENT: list[tuple[str, Any, Any]] = [
+SENT: list[tuple[str, object, object]] = [
     ("tag", Tag(5), "t-5"),
     ("colour", Colour.RED, "r"),
     ("words", frozenset({"b", "a"}), "a,b"),
@@ -49,8 +49,8 @@ SENT: list[tuple[str, Any, Any]] = [
 ]
 
 
-def subscribed_rows(binding, sent, user=None) -> set[Any]:
-    """Return the keys of the rows that a new snapshot has."""
+def subscribed_rows(binding, sent, user=None) -> set[object]:
+    """Return the keys of the rows in a new snapshot."""
     bound = connect(binding, user).binding(user=user, using="default")
     _, params = check_subscriber(bound, sent)
     return {row.pk for row in select_rows(bound, params)}
@@ -58,7 +58,7 @@ def subscribed_rows(binding, sent, user=None) -> set[Any]:
 
 @pytest.mark.parametrize(("name", "value", "sent"), SENT, ids=[name for name, *_ in SENT])
 def test_a_value_is_sent_in_the_form_of_its_field(name, value, sent):
-    """In an event, in a snapshot, and as the expected value of a condition."""
+    """This holds in an event, in a snapshot, and for the expected value of a condition."""
     with override_bindings(VALUES), capture_events() as events:
         row = OwnValues.objects.create(**{name: value})
     assert [event.data[name] for event in events] == [sent]
@@ -70,8 +70,8 @@ def test_a_value_is_sent_in_the_form_of_its_field(name, value, sent):
 
 
 @pytest.mark.parametrize("name", ["tag", "colour", "words"])
-def test_a_value_names_a_group_and_stands_in_where(name):
-    """The row's group is that of its sent value; `where` holds in memory and in a query."""
+def test_a_value_can_be_in_a_group_and_in_where(name):
+    """The row's group contains the sent value, and `where` agrees in memory and in a query."""
     value, sent = next((value, sent) for known, value, sent in SENT if known == name)
     binding = {**VALUES, "groups": [f"of-{{{name}}}"], "where": {name: sent}}
     bound = connect(binding).binding(using="default")
@@ -84,7 +84,7 @@ def test_a_value_names_a_group_and_stands_in_where(name):
 
 
 def test_a_key_is_sent_and_identifies_the_row():
-    """A primary key, a foreign key and a list of keys are written by the key's field, and read back by it."""
+    """A primary key, a foreign key and a list of keys are converted by the key's field in both directions."""
     binding = {"stream": "tagged", "model": "zoo.Tagged", "fields": ["name"], "permissions": OPEN}
     with override_bindings(binding), capture_events() as events:
         row = Tagged.objects.create(name="x")
@@ -122,13 +122,13 @@ def check_that_no_change_is_silent():
     assert all("mute" in fault.message for fault in faults)
 
 
-def test_a_value_without_a_form_is_a_resync_and_an_error():
-    """The groups of the row take a snapshot, and the binding's page has the reason."""
+def test_a_value_that_cannot_be_converted_is_a_resync():
+    """The groups of the row are resynced, and the binding's page has the reason."""
     check_that_no_change_is_silent()
 
 
-def test_silence_would_be_caught(monkeypatch):
-    """Negative control: the fault is recorded and nothing is sent."""
+def test_a_missing_resync_would_be_caught(monkeypatch):
+    """Negative control: the fault is recorded, and nothing is sent."""
     monkeypatch.setattr(drafts, "_draft_resync", lambda plan, outlet, *groups: [])
     with pytest.raises(AssertionError):
         check_that_no_change_is_silent()
@@ -149,7 +149,7 @@ CONFIGURATIONS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     *(({"where": {"info": value}}, {}) for value in (5, "5", True, 1, "", [1, "1"])),
 ]
 TEXTS = ("Ada", "ada", "ADA", "Ada ", "Bob")
-DOCUMENTS: tuple[Any, ...] = (5, "5", 5.0, True, 1, 1.0, "true", False, 0.5, {"a": 5}, [5], "", {})
+DOCUMENTS: tuple[object, ...] = (5, "5", 5.0, True, 1, 1.0, "true", False, 0.5, {"a": 5}, [5], "", {})
 
 
 def check_that_live_rows_are_those_of_a_snapshot(extra, sent):
@@ -168,14 +168,14 @@ def check_that_live_rows_are_those_of_a_snapshot(extra, sent):
 
 
 @pytest.mark.parametrize(("extra", "sent"), CONFIGURATIONS)
-def test_a_row_is_live_exactly_if_a_snapshot_has_it(extra, sent):
-    """Whatever collation, `get_prep_value` or lookup a column has."""
+def test_events_and_snapshots_agree_on_the_rows(extra, sent):
+    """This holds whatever the collation, `get_prep_value` or lookup of a column."""
     check_that_live_rows_are_those_of_a_snapshot(extra, sent)
 
 
 @pytest.mark.parametrize("name", [*(["address"] if connection.vendor == "sqlite" else []), "folded"])
 def test_plain_comparison_would_be_caught(monkeypatch, name):
-    """Negative control: the query that Django makes by itself."""
+    """Negative control: the query that Django builds by default."""
 
     def only_equal(rows, values):
         return rows.filter(**values)
@@ -186,7 +186,7 @@ def test_plain_comparison_would_be_caught(monkeypatch, name):
 
 
 def test_a_scope_is_compared_as_it_is_stored():
-    """The user's own value in another spelling is still the user's own, where the column makes one of both."""
+    """If the column treats two spellings as equal, the user's own value in another spelling is in the scope."""
     user = UserFactory.create(username="Ada")
     binding = {**EQUAL, "scope": {"nick": "$user.username"}, "groups": ["of-{nick}"]}
     client = connect(binding, user)
@@ -200,7 +200,7 @@ def test_a_scope_is_compared_as_it_is_stored():
 
 
 def test_documents_that_differ_by_type_have_groups_of_their_own():
-    """A number, its text, and `true`; while a whole number and the same float are one."""
+    """A number, its text and `true` differ. A whole number and the equal float do not."""
     client = connect({**EQUAL, "groups": ["of-{info}"]})
     names = [
         check_subscriber(client.binding(using="default"), {"info": value})[0] for value in (1, 1.0, "1", True, "true")
@@ -210,7 +210,7 @@ def test_documents_that_differ_by_type_have_groups_of_their_own():
 
 
 def test_a_snapshot_of_own_keys_can_be_read():
-    """The page holds the keys in the form of their field."""
+    """The page has the keys in the form of their field."""
     row = Tagged.objects.create(name="x")
     bound = connect({"stream": "t", "model": "zoo.Tagged", "fields": ["name"], "permissions": OPEN}).binding(
         using="default"
@@ -230,8 +230,8 @@ def parcel():
 
 
 @pytest.mark.parametrize("name", ["words", "plain_list", "amount", "refusing"])
-def test_what_a_frame_says_can_be_sent_back(parcel, name):
-    """In an update and in a create."""
+def test_a_value_from_a_frame_can_be_written_back(parcel, name):
+    """This holds in an update and in a create."""
     client = connect(PARCELS)
     stored = Parcelled.objects.get()
     data = client.binding(using="default").serialize_data(stored)
@@ -254,13 +254,13 @@ def test_what_a_frame_says_can_be_sent_back(parcel, name):
     ],
 )
 def test_values_of_several_parts_are_stored(parcel, name, value, stored):
-    """As a list, and in the text form of the field."""
+    """They are accepted as a list, and in the text form of the field."""
     assert connect(PARCELS).send("update", parcel.pk, {name: value})
     assert getattr(Parcelled.objects.get(), name) == stored
 
 
 #: Values that a form, a field or a setter refuses, by column.
-UNFIT: dict[str, list[Any]] = {
+UNFIT: dict[str, list[object]] = {
     "words": [["x"], "x", [1], [{}], {"a": 1}, [["s"]], 5, True],
     "plain_list": [["x"], [1], {"s": "l"}, [None], [[]]],
     "amount": ["x", ["1"], ["x", "kg"], [], {"amount": "1"}, True, "12345.678", None],
@@ -270,7 +270,7 @@ UNFIT: dict[str, list[Any]] = {
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in UNFIT.items() for value in values])
 def test_a_refused_value_is_invalid(parcel, name, value):
-    """Whether a form, a field or a setter refuses it. Nothing is stored, and the answer names the field."""
+    """A form, a field or a setter may refuse the value. Nothing is stored, and the answer names the field."""
     client = connect(PARCELS)
     for error in (client.refused("update", parcel.pk, {name: value}), client.refused("create", None, {name: value})):
         assert error.code == "invalid"
@@ -278,15 +278,15 @@ def test_a_refused_value_is_invalid(parcel, name, value):
     assert getattr(Parcelled.objects.get(), name) == getattr(parcel, name)
 
 
-def test_a_value_of_several_parts_writes_no_closed_column(parcel):
-    """The unit is not writable, so a pair may not change it."""
+def test_a_value_of_several_parts_does_not_write_a_closed_column(parcel):
+    """The unit is not writable, so a pair must not change it."""
     error = connect(PARCELS).refused("update", parcel.pk, {"amount": ["4.00", "lb"]})
     assert (error.code, set(error.fields)) == ("invalid", {"amount"})
     assert Parcelled.objects.get().unit == "kg"
 
 
-def test_columns_that_their_field_fills_are_stored_along(parcel):
-    """A version that `pre_save` counts is counted by a client's write as well."""
+def test_columns_that_their_field_fills_are_stored_too(parcel):
+    """A client's write increments a version that `pre_save` counts."""
     connect(PARCELS).send("update", parcel.pk, {"refusing": "a"})
     assert Parcelled.objects.get().saves == parcel.saves + 1
 
@@ -295,7 +295,7 @@ def test_columns_that_their_field_fills_are_stored_along(parcel):
 
 
 ODD = {"stream": "odd", "model": "zoo.Odd", "fields": ["blurred"]}
-REFUSED_RECORDS: dict[str, tuple[dict[str, Any], str, str]] = {
+REFUSED_RECORDS: dict[str, tuple[dict[str, object], str, str]] = {
     "a value without a form": ({**ODD, "fields": ["mute"]}, "$.fields[0]", "have no JSON form"),
     "all of them": ({**ODD, "fields": "__all__"}, "$.fields", "have no JSON form"),
     "but some": ({**ODD, "fields": None, "exclude": ["size"]}, "$.exclude", "have no JSON form"),
@@ -319,8 +319,8 @@ REFUSED_RECORDS: dict[str, tuple[dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize(("record", "path", "reason"), REFUSED_RECORDS.values(), ids=REFUSED_RECORDS)
-def test_what_a_field_cannot_do_is_refused_in_the_record(record, path, reason):
-    """With its place and the reason, before any event is lost."""
+def test_a_key_that_a_field_does_not_support_is_refused(record, path, reason):
+    """The record is refused with the place and the reason, before any event is lost."""
     _, problems = validate_document({key: value for key, value in record.items() if value is not None})
     assert reason in {problem.path: str(problem) for problem in problems}[path]
 
@@ -329,13 +329,13 @@ ACCEPTED = [VALUES, EQUAL, PARCELS, {**VALUES, "groups": ["t-{tag}"], "where": {
 
 
 @pytest.mark.parametrize("record", ACCEPTED)
-def test_fields_that_can_do_it_are_accepted(record):
-    """Samples that a field does not understand say nothing about it."""
+def test_fields_that_support_a_key_are_accepted(record):
+    """A sample value that a field does not understand is no reason to refuse it."""
     assert validate_document(record)[1] == []
 
 
 @pytest.mark.parametrize("value", [30, "r ", "x", True, [1]])
-def test_where_is_judged_as_it_is_read(value):
+def test_values_in_where_are_validated_with_the_record(value):
     """A value that the binding could not use is refused in the record, not when the binding is built."""
     record = {**VALUES, "where": {"colour": value}}
     assert [problem.path.partition("[")[0] for problem in validate_document(record)[1]] == ["$.where.colour"]
@@ -346,7 +346,7 @@ def warned(record: dict[str, Any]) -> list[str]:
 
 
 def test_encrypted_columns_are_not_sent_by_accident():
-    """They are left out unless named, and both are said."""
+    """They are left out unless they are named, and both cases are reported."""
     spec = BindingSpec.from_dict({**ODD, "fields": "__all__"})
     assert "sealed" not in {field.name for field in bound_fields(Odd, spec)}
     [left_out] = [str(found) for found in find_warnings(spec) if "sealed" in str(found)]
@@ -358,7 +358,7 @@ def test_encrypted_columns_are_not_sent_by_accident():
 
 
 def test_warns_of_rows_that_only_the_default_manager_hides():
-    """Unless `where` leaves them out."""
+    """There is no warning if `where` excludes these rows."""
     record = {"stream": "r", "model": "zoo.Removable", "fields": ["name", "removed"]}
     [text] = warned(record)
     assert text.startswith("$.model")
@@ -367,8 +367,8 @@ def test_warns_of_rows_that_only_the_default_manager_hides():
     assert warned(EQUAL) == []
 
 
-def test_numbers_in_where_are_those_of_the_column():
-    """`2.0` is the whole number, and no row has a fraction; a record with either can be built."""
+def test_numbers_in_where_are_compared_as_the_column_does():
+    """`2.0` equals the whole number, and no row equals a fraction. Records with either are valid."""
     rows = [OwnValues.objects.create() for _ in range(3)]
     one, two, _ = (row.pk for row in rows)
     record = {**VALUES, "where": {"id": [one, float(two), two + 0.5]}}
@@ -382,8 +382,8 @@ def test_numbers_in_where_are_those_of_the_column():
 @pytest.mark.parametrize(
     ("extra", "sent"), [({"groups": ["of-{address}"]}, {"address": "Ada"}), ({"where": {"address": "Ada"}}, {})]
 )
-def test_a_column_may_ignore_case_without_its_model_saying_so(extra, sent):
-    """`citext`, made by hand in the table. Its comparison ignores collations too."""
+def test_a_column_may_ignore_case_unknown_to_its_model(extra, sent):
+    """A table altered by hand has a `citext` column, whose comparison ignores collations too."""
     with connection.cursor() as cursor:
         cursor.execute("CREATE EXTENSION IF NOT EXISTS citext")
         cursor.execute("ALTER TABLE zoo_ownequality ALTER COLUMN address TYPE citext")

@@ -1,4 +1,4 @@
-"""Who a connection belongs to, and until when."""
+"""The user of a connection, and what ends that connection."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
-from django.contrib.auth.models import AnonymousUser
+from django.contrib.auth.models import AnonymousUser, User
+from django.contrib.sessions.backends.base import SessionBase
 from django.contrib.sessions.models import Session
 from django.test import Client, override_settings
 from django.utils import timezone
@@ -30,23 +31,25 @@ ENGINES = [
 ]
 
 
-def log_in(user: Any) -> Any:
+def log_in(user: User) -> SessionBase:
     """Return a session store that logged the user in."""
     client = Client()
     client.force_login(user)
-    return import_module(settings.SESSION_ENGINE).SessionStore(client.cookies[settings.SESSION_COOKIE_NAME].value)
+    key = client.cookies[settings.SESSION_COOKIE_NAME].value
+    store: SessionBase = import_module(settings.SESSION_ENGINE).SessionStore(key)
+    return store
 
 
-def connect(user: Any, session: Any = None) -> Identity:
-    """Return the identity of a connection, its scope lazy as in Channels."""
-    scope = {"user": SimpleLazyObject(lambda: user)}
+def connect(user: User | AnonymousUser | None, session: SessionBase | None = None) -> Identity:
+    """Return the identity of a connection, whose scope is lazy as in Channels."""
+    scope: dict[str, object] = {"user": SimpleLazyObject(lambda: user)}
     if session is not None:
         scope["session"] = session
     return permissions.identify(scope, "c1")
 
 
-def test_a_session_login_is_remembered_with_all_that_can_end_it():
-    """The identity holds key, hash and backend of the session, and the user's key as text."""
+def test_the_identity_holds_what_can_end_a_session_login():
+    """It has the key, the hash and the backend of the session, and the user's key as text."""
     user = UserFactory.create(username="ann")
     session = log_in(user)
     identity = connect(user, session)
@@ -70,8 +73,8 @@ def test_a_session_login_is_remembered_with_all_that_can_end_it():
         {"user": SimpleNamespace(is_authenticated=True, pk=None)},
     ],
 )
-def test_whoever_has_no_user_is_anonymous(scope):
-    """Without middleware, without a login or with a user that is no row the connection is anonymous, and current."""
+def test_a_connection_without_a_user_is_anonymous(scope):
+    """This covers no middleware, no login, and a user without a row. Such a connection stays current."""
     identity = permissions.identify(scope, "c1")
     assert identity == Identity(connection_id="c1")
     assert permissions.is_current(identity)
@@ -79,19 +82,19 @@ def test_whoever_has_no_user_is_anonymous(scope):
 
 
 def test_two_connections_without_an_id_do_not_share_one():
-    """An empty id is replaced: anonymous idempotency keys belong to it."""
+    """An empty id is replaced, because anonymous idempotency keys belong to it."""
     assert permissions.identify({}, "").connection_id != permissions.identify({}, "").connection_id != ""
 
 
-def test_a_session_of_somebody_else_is_not_tied_to_the_user():
-    """A token names the user, a cookie of another login came along: the session cannot end this connection."""
+def test_a_session_of_another_user_cannot_end_the_connection():
+    """The token names the user, and the cookie belongs to another login."""
     ann, bob = UserFactory.create(), UserFactory.create()
     identity = connect(ann, log_in(bob))
     assert (identity.user_pk, identity.session_key) == (str(ann.pk), None)
 
 
-def test_the_user_is_loaded_anew_each_time():
-    """A permission that was granted or taken a moment ago counts."""
+def test_the_user_is_loaded_again_each_time():
+    """A permission that was just granted or removed counts."""
     user = make_user("zoo.change_animal")
     identity = connect(user)
     assert has_codename(permissions.load_user(identity), "zoo.change_animal")
@@ -104,7 +107,7 @@ def test_the_user_is_loaded_anew_each_time():
 
 
 def test_loading_a_cached_user_would_be_caught():
-    """Negative control: the user object of the scope keeps its permission cache, so it must not be used."""
+    """Negative control: the user object of the scope keeps its cached permissions."""
     user = make_user("zoo.change_animal")
     assert user.has_perm("zoo.change_animal")
     user.user_permissions.clear()
@@ -136,7 +139,7 @@ ENDS = [logout, deactivate, lambda user, session: user.delete(), change_password
 
 
 def check_ends(judge: Any, end: Any) -> None:
-    """Assert that `judge` lets a login through, and no more after `end`."""
+    """Assert that `judge` accepts a login before `end`, and refuses it afterwards."""
     user = UserFactory.create()
     session = log_in(user)
     identity = connect(user, session)
@@ -147,8 +150,8 @@ def check_ends(judge: Any, end: Any) -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("end", ENDS)
-def test_fault_13_a_login_that_is_over_ends_the_connection(engine, end):
-    """Logout, a new password, deactivation, deletion and another login on the session each end it."""
+def test_fault_13_the_end_of_a_login_ends_the_connection(engine, end):
+    """Logout, a new password, deactivation, deletion and another login in the session each end it."""
     with override_settings(SESSION_ENGINE=engine):
         check_ends(permissions.is_current, end)
 
@@ -161,14 +164,14 @@ def test_fault_13_a_login_that_is_over_ends_the_connection(engine, end):
         (deactivate, lambda identity: bool(permissions._session_holds(identity, UserFactory.build()))),
     ],
 )
-def test_judging_by_half_would_be_caught(end, judge):
-    """Negative control: who looks at the user alone misses the session, and the other way round."""
+def test_checking_the_user_or_the_session_alone_would_be_caught(end, judge):
+    """Negative control: a check of the user alone misses the session, and the reverse."""
     with pytest.raises(AssertionError):
         check_ends(judge, end)
 
 
 def test_an_expired_session_ends_the_connection():
-    """Time alone ends a session."""
+    """No other event is needed."""
     user = UserFactory.create()
     session = log_in(user)
     identity = connect(user, session)
@@ -178,7 +181,7 @@ def test_an_expired_session_ends_the_connection():
 
 
 def test_a_rotated_secret_key_keeps_the_connection():
-    """A hash made with a key that moved to SECRET_KEY_FALLBACKS still holds, and not without the fallback."""
+    """A hash made with a key of SECRET_KEY_FALLBACKS is valid, and is not valid without the fallback."""
     user = UserFactory.create()
     identity = connect(user, log_in(user))
     with override_settings(SECRET_KEY="new", SECRET_KEY_FALLBACKS=[settings.SECRET_KEY]):
@@ -187,8 +190,8 @@ def test_a_rotated_secret_key_keeps_the_connection():
         assert not permissions.is_current(identity)
 
 
-def test_a_session_without_a_hash_does_not_hold():
-    """Django takes no such session for a login, so neither do sockets."""
+def test_a_session_without_a_hash_is_refused():
+    """Django does not accept such a session as a login, and neither do sockets."""
     user = UserFactory.create()
     session = log_in(user)
     del session[HASH_SESSION_KEY]
@@ -197,7 +200,7 @@ def test_a_session_without_a_hash_does_not_hold():
 
 
 def test_a_login_backend_that_was_removed_ends_the_connection():
-    """Who came in by a backend that is no longer trusted goes, as Django does it."""
+    """A login by a backend that is no longer trusted has ended, as in Django."""
     user = UserFactory.create()
     session = log_in(user)
     session[BACKEND_SESSION_KEY] = "retired.Backend"
@@ -205,8 +208,8 @@ def test_a_login_backend_that_was_removed_ends_the_connection():
     assert not permissions.is_current(connect(user, session))
 
 
-def test_a_user_without_a_session_is_judged_alone():
-    """A token login is current until the user is gone; a new password does not concern it."""
+def test_without_a_session_only_the_user_counts():
+    """A token login is current until the user is gone. A new password does not affect it."""
     user = UserFactory.create()
     identity = connect(user)
     change_password(user, None)
@@ -217,14 +220,14 @@ def test_a_user_without_a_session_is_judged_alone():
 
 
 @pytest.mark.parametrize("user_pk", ["999999", "not a number", "1e400", ""])
-def test_a_key_without_a_user_is_nobody(user_pk):
-    """Whatever stands in the identity, the answer is a user or nobody."""
+def test_a_key_without_a_user_gives_no_user(user_pk):
+    """Any content of the identity gives a user or none."""
     assert permissions.load_user(Identity(user_pk=user_pk)).is_anonymous
     assert not permissions.is_current(Identity(user_pk=user_pk))
 
 
-def test_a_digest_does_not_give_the_session_away():
-    """Events carry a digest: stable, different per session, empty for no session."""
+def test_a_digest_does_not_disclose_the_session():
+    """The digest in events is stable, different for each session, and empty without one."""
     digest = permissions.session_digest("abc")
     assert digest == permissions.session_digest("abc") != permissions.session_digest("abd")
     assert "abc" not in digest

@@ -1,4 +1,4 @@
-"""An edit is in force in every process: two web processes and a management command, without a restart."""
+"""Edits are in force in every process without a restart: two web processes and a management command."""
 
 import json
 import time
@@ -18,21 +18,21 @@ PATIENCE = 15.0
 
 
 class Reader:
-    """One WebSocket to one web process."""
+    """A WebSocket connection to one web process."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
-        self.frames: list[dict[str, Any]] = []
+        self.frames: list[dict[str, object]] = []
 
     def request(self, payload: Mapping[str, Any], stream: str = "blogs") -> dict[str, Any]:
         """Send a request and return its reply; other frames are kept."""
         self.connection.send(json.dumps({"stream": stream, "payload": {**payload, "ref": 1}}))
         return self.wait(lambda payload: payload["action"] == "reply")
 
-    def wait(self, is_wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    def wait(self, is_wanted: Callable[[dict[str, object]], bool]) -> dict[str, object]:
         """Return the payload of the first wanted frame."""
         while True:
-            payload: dict[str, Any] = json.loads(self.connection.recv(PATIENCE))["payload"]
+            payload: dict[str, object] = json.loads(self.connection.recv(PATIENCE))["payload"]
             if is_wanted(payload):
                 return payload
 
@@ -44,7 +44,7 @@ def open_reader(server: DjangoServer) -> Iterator[Reader]:
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
-    """Poll until a condition is true: an edit may take two version checks to be in force."""
+    """Poll until a condition is true: an edit may need two version checks to be in force."""
     deadline = time.monotonic() + PATIENCE
     while not is_so():
         assert time.monotonic() < deadline, "the edit did not come into force"
@@ -56,10 +56,10 @@ def environment(server_env: dict[str, str | None]) -> dict[str, str]:
     return dict(server.environment())
 
 
-def test_an_edit_is_in_force_everywhere(
+def test_an_edit_is_in_force_in_every_process(
     django_server: Callable[..., DjangoServer], environment: dict[str, str]
 ) -> None:
-    """Add, widen and disable a binding: two web processes and a running command follow, no socket is closed."""
+    """After adding, widening and disabling a binding, all processes have the edit, and no socket is closed."""
     first, second = django_server(), django_server()
     with start_writer(environment) as writer, open_reader(first) as here, open_reader(second) as there:
         readers = (here, there)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,7 +30,7 @@ def record(model: Any, **keys: Any) -> dict[str, Any]:
     return {"stream": "rows", "model": model._meta.label, "fields": "__all__", "permissions": OPEN, **keys}
 
 
-def told(events: Any) -> list[tuple[Any, list[tuple[str, str]]]]:
+def told(events: Any) -> list[tuple[object, list[tuple[str, str]]]]:
     return [(event.pk, event.changes) for event in events]
 
 
@@ -49,7 +50,7 @@ def kind() -> int:
 
 
 def test_a_generic_foreign_key_is_sent_as_its_two_columns(pictures, kind):
-    """The model and the row, under the names of the columns; the pair itself has no value of its own."""
+    """The model and the row are sent under the names of the columns. The pair itself has no value."""
     with override_bindings(record(Tag)), capture_events() as events:
         tag = Tag.objects.create(word="x", target=pictures[0])
         tag.target = pictures[1]
@@ -62,7 +63,7 @@ def test_a_generic_foreign_key_is_sent_as_its_two_columns(pictures, kind):
 
 
 def test_a_client_sets_the_two_columns(pictures, kind):
-    """A client also gets the rows of one target by their pair."""
+    """A client also gets the rows of one target by this pair."""
     client = connect(record(Tag, **OF_TARGET))
     with override_bindings(client.binding), capture_events() as events:
         pk = client.send("create", data={"word": "x", "content_type": kind, "object_id": pictures[0].pk})["pk"]
@@ -120,8 +121,8 @@ def test_a_generic_relation_without_bulk_reports_the_same(pictures, kind, bulk):
 # Managers that hide rows --------------------------------------------------------------------------------------------
 
 
-def test_rows_that_a_default_manager_hides_are_rows():
-    """Only a model's *base* manager hides rows; rows that other managers leave out are written and bound."""
+def test_rows_that_only_a_default_manager_hides_are_sent():
+    """A model's *base* manager hides rows. Rows that other managers leave out are written and bound."""
     client = connect(record(Page))
     with override_bindings(client.binding), capture_events() as events:
         page = Page.everything.create(title="a", draft=True)
@@ -171,7 +172,7 @@ def foreign_table(db: None) -> None:
 
 
 @pytest.mark.usefixtures("foreign_table")
-def test_an_unmanaged_model_is_a_model():
+def test_an_unmanaged_model_can_be_bound():
     """Its table is created elsewhere, which makes no difference to writes or clients."""
     client = connect(record(Foreign, groups=["amount-{amount}"]))
     with override_bindings(client.binding), capture_events() as events:
@@ -202,27 +203,27 @@ def test_an_unmanaged_model_is_a_model():
 class OnSQLite:
     """A router that leaves out, for a further database, what only PostgreSQL supports."""
 
-    def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool:
+    def allow_migrate(self, db: str, app_label: str, **hints: object) -> bool:
         return app_label != "postgres_zoo"
 
 
 class ReplicaRouter(OnSQLite):
     """A router that reads from a copy and writes to the original."""
 
-    def db_for_read(self, model: Any, **hints: Any) -> str:
+    def db_for_read(self, model: object, **hints: object) -> str:
         return "replica"
 
-    def db_for_write(self, model: Any, **hints: Any) -> str:
+    def db_for_write(self, model: object, **hints: object) -> str:
         return "default"
 
-    def allow_relation(self, one: Any, other: Any, **hints: Any) -> bool:
+    def allow_relation(self, one: object, other: object, **hints: object) -> bool:
         return True
 
 
 class SecondRouter(OnSQLite):
     """A router that keeps the zoo and the log in a second database, and all else in the first."""
 
-    def _route(self, model: Any, **hints: Any) -> str | None:
+    def _route(self, model: Any, **hints: object) -> str | None:
         return "second" if model._meta.app_label in ("zoo", "declbind") else None
 
     db_for_read = db_for_write = _route
@@ -247,14 +248,14 @@ def added_database(alias: str, folder: Any) -> Iterator[None]:
 
 
 @pytest.fixture
-def replica(db: None, tmp_path: Any) -> Iterator[None]:
+def replica(db: None, tmp_path: object) -> Iterator[None]:
     """Read from a copy of the tables that lags behind: it has none of the writes made here."""
     with override_settings(DATABASE_ROUTERS=[f"{__name__}.ReplicaRouter"]), added_database("replica", tmp_path):
         yield
 
 
 @pytest.fixture
-def second(db: None, tmp_path: Any) -> Iterator[None]:
+def second(db: None, tmp_path: Path) -> Iterator[None]:
     with override_settings(DATABASE_ROUTERS=[f"{__name__}.SecondRouter"]), added_database("second", tmp_path):
         yield
 
@@ -263,7 +264,7 @@ ANIMALS = {**record(Animal), "fields": ["name", "legs", "keeper", "foods"], "gro
 
 
 def write_all(using: str) -> list[str]:
-    """Write animals in every way; return the expected result of each event."""
+    """Write animals in every way, and return the expected result of each event."""
     keeper, hay = Keeper.objects.create(name="Ann"), Food.objects.create(name="hay")
     owl = Animal.objects.create(name="Owl", keeper=keeper)
     owl.legs = 3
@@ -294,15 +295,15 @@ def in_words(events: Any) -> list[str]:
 
 @pytest.mark.usefixtures("replica")
 def test_writes_beside_a_replica_that_lags():
-    """Everything that capture needs of a row is read where the row is written."""
+    """Capture reads all that it needs of a row from the database to which the row is written."""
     with override_bindings(ANIMALS), capture_events() as events:
         expected = write_all("default")
     assert in_words(events) == expected
 
 
 @pytest.mark.usefixtures("replica")
-def test_a_row_that_was_loaded_from_a_replica():
-    """It is saved to the original, and announced from there."""
+def test_a_row_that_was_loaded_from_a_replica_can_be_saved():
+    """It is saved to the original, and its event is written there."""
     copy = Keeper(name="Ann")
     copy.save(using="replica")
     Keeper.objects.using("default").create(pk=copy.pk, name="Ann")
@@ -334,8 +335,8 @@ def test_a_client_beside_a_replica_that_lags():
 
 
 @pytest.mark.usefixtures("second")
-def test_writes_to_a_database_of_their_own():
-    """The log is in the database of the bound models, and in the transactions of their writes."""
+def test_the_log_is_in_the_database_of_the_bound_models():
+    """Events are in the transactions of the writes."""
     assert database_alias() == "second"
     with override_bindings(ANIMALS), capture_events() as events:
         expected = write_all("second")

@@ -33,7 +33,7 @@ NOT_RENAMED = {
     "concrete_model", "concrete_fields",
 }  # fmt: skip
 #: The effects of each name without which declbind works differently.
-EFFECTS: dict[str, dict[str, Any]] = {
+EFFECTS: dict[str, dict[str, object]] = {
     "_get_session_key": {"keeps sessions": False},
     "from_current_timezone": {"moment": "ValueError"},
 }
@@ -139,8 +139,8 @@ def check(case: Case, courses: Courses) -> None:
         assert seam in HOOKED.values()
 
 
-def test_under_the_names_that_are_expected_nothing_is_reported(courses: Courses) -> None:
-    """Negative control."""
+def test_nothing_is_reported_under_the_expected_names(courses: Courses) -> None:
+    """Negative control: no name is renamed."""
     said = courses.of(UNCHANGED)
     assert (said["faults"], said["checks"], said["unexamined"]) == ([], [], [])
     assert len(said["events"]) == 11
@@ -149,7 +149,8 @@ def test_under_the_names_that_are_expected_nothing_is_reported(courses: Courses)
 
 
 @pytest.mark.parametrize("case", RENAMED, ids=str)
-def test_under_another_name_writes_go_on_and_it_is_reported(case: Case, courses: Courses) -> None:
+def test_a_renamed_name_is_reported_and_writes_succeed(case: Case, courses: Courses) -> None:
+    """The stored rows equal those without declbind."""
     check(case, courses)
 
 
@@ -202,6 +203,7 @@ def names_in(table: tuple[Seam, ...]) -> set[str]:
 
 
 def test_each_private_name_is_in_the_table() -> None:
+    """The names are collected from the source of declbind."""
     missing = {name: place for name, place in private_names().items() if name not in names_in(SEAMS)}
     assert missing == {}
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
+from pytest_django import Settings
 
 from declbind.core.recent import Recent
 from declbind.live import housekeeping
@@ -47,15 +47,18 @@ def stored(stream: str) -> list[str]:
 
 
 async def expire() -> None:
-    """Let the relay remove expired values, and the hub process that."""
+    """Remove expired values as the relay does, and then as a hub's process does."""
     await in_thread(age)
     await in_thread(sweep)
     await (await get_hub()).settle()
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_replay_across_what_expired_is_a_resync_of_that_stream_alone() -> None:
-    """This holds whether or not the process still had it in memory; others are replayed, and offsets have no gap."""
+async def test_a_replay_across_expired_values_resyncs_that_stream_only() -> None:
+    """This holds whether or not the process still had the values in memory.
+
+    Other streams are replayed, and offsets have no gap.
+    """
     with override_bindings(SHORT, OTHER):
         async with Client() as client:
             mine, other = since_of(await subscribe(client)), since_of(await subscribe(client, stream="others"))
@@ -84,7 +87,7 @@ async def test_a_replay_across_what_expired_is_a_resync_of_that_stream_alone() -
 
 @pytest.mark.django_db(transaction=True)
 async def test_without_a_retention_of_its_own_the_same_replay_works() -> None:
-    """Control: the record's key causes the resync above."""
+    """Control: the `retention` of the record causes the resync above."""
     with override_bindings(NUMBERS):
         async with Client() as client:
             mine = since_of(await subscribe(client))
@@ -97,8 +100,8 @@ async def test_without_a_retention_of_its_own_the_same_replay_works() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_values_leave_the_memory_too_and_only_those_of_the_stream() -> None:
-    """A process holds the last events for reconnecting clients."""
+async def test_values_of_the_stream_are_dropped_from_memory_too() -> None:
+    """A process keeps the last events for reconnecting clients."""
     with override_bindings(SHORT, OTHER):
         async with Client() as client:
             await subscribe(client)
@@ -112,7 +115,7 @@ async def test_values_leave_the_memory_too_and_only_those_of_the_stream() -> Non
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_snapshot_knows_nothing_of_it() -> None:
+async def test_a_snapshot_is_not_affected() -> None:
     """Rows are read from their own table."""
     with override_bindings(SHORT):
         await store("a", 1)
@@ -125,8 +128,8 @@ async def test_a_snapshot_knows_nothing_of_it() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_is_young_stays_and_a_setting_that_is_shorter_wins(settings: Any) -> None:
-    """The key shortens the retention and never lengthens it."""
+def test_the_shorter_retention_applies(settings: Settings) -> None:
+    """The key of the record shortens the retention of the setting, and never lengthens it. Newer values stay."""
     from example_site.example.models import IntegerValue
 
     with override_bindings(SHORT):
@@ -139,7 +142,7 @@ def test_what_is_young_stays_and_a_setting_that_is_shorter_wins(settings: Any) -
 
 
 @pytest.mark.django_db(transaction=True)
-def test_small_batches_and_each_event_is_passed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_is_bounded_and_examines_each_event_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sweep examines a bounded number of events, and none twice."""
     from example_site.example.models import IntegerValue
 
@@ -157,8 +160,11 @@ def test_small_batches_and_each_event_is_passed_once(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.django_db
-def test_the_log_the_traffic_and_the_revisions_hold_no_value_of_a_field_that_is_not_sent() -> None:
-    """The field is written in every way that makes an event; the control sends the field, and it is found."""
+def test_values_of_a_field_that_is_not_sent_are_stored_nowhere() -> None:
+    """The field is written in every way that makes an event.
+
+    Log, traffic and revisions lack it; the control sends it.
+    """
     from tests.test_erasure import is_stored
     from tests.zoo.models import Keeper
 
@@ -190,8 +196,8 @@ def test_the_memory_drops_one_stream_up_to_an_offset() -> None:
     assert len(recent) == 2
 
 
-def test_dropped_events_are_not_reported_as_none() -> None:
-    """An empty answer would mean that nothing was missed."""
+def test_a_replay_of_dropped_events_is_not_empty() -> None:
+    """An empty replay would mean that the client missed nothing."""
     recent = Recent()
     recent.start(0)
     recent.add(make_event(1, "b"))
@@ -202,7 +208,7 @@ def test_dropped_events_are_not_reported_as_none() -> None:
     assert recent.since("a", 5) == []
 
 
-def test_a_bound_reached_after_a_drop_keeps_the_counts_right() -> None:
+def test_a_limit_after_a_drop_counts_correctly() -> None:
     """Dropped events are not dropped a second time."""
     recent = Recent(events=2)
     recent.start(0)
@@ -215,8 +221,8 @@ def test_a_bound_reached_after_a_drop_keeps_the_counts_right() -> None:
     assert recent.since("a", 2) is None
 
 
-async def events_after_a_sweep(monkeypatch: pytest.MonkeyPatch, settings: Any) -> int:
-    """Store seven rows, and return how many events a process leaves that keeps one and deletes two at a time."""
+async def events_after_a_sweep(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> int:
+    """Store seven rows; return how many events remain in a process that keeps one and deletes two at a time."""
     with override_bindings(NUMBERS):
         hub = await get_hub()
         for value in range(7):
@@ -229,13 +235,15 @@ async def events_after_a_sweep(monkeypatch: pytest.MonkeyPatch, settings: Any) -
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_process_deletes_events_as_fast_as_they_come(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+async def test_a_process_deletes_events_as_fast_as_they_come(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
     """A site needs no relay of its own for that."""
     assert await events_after_a_sweep(monkeypatch, settings) == 1
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_one_batch_for_each_sweep_is_noticed(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+async def test_one_batch_for_each_sweep_would_be_caught(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
     """Negative control of the test before."""
     monkeypatch.setattr(housekeeping, "TRIM_BATCHES", 0)
     assert await events_after_a_sweep(monkeypatch, settings) > 1

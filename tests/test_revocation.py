@@ -55,16 +55,16 @@ def test_a_logout_names_the_session_by_its_digest():
     assert key not in json.dumps(events)
 
 
-def test_a_logout_without_a_request_still_counts():
-    """Channels' logout() has no request, so the deleted session is the signal."""
+def test_a_logout_without_a_request_makes_an_event():
+    """Channels' logout() has no request, so the deleted session makes the event."""
     client, key = logged_in(UserFactory.create())
     log = Log()
     client.session.flush()
     assert log.read() == [{"type": "session", "session": session_digest(key)}]
 
 
-def test_sessions_that_let_nobody_in_make_no_noise():
-    """Expired and anonymous sessions can be deleted by the thousand without an event."""
+def test_expired_and_anonymous_sessions_make_no_event():
+    """They can be deleted by the thousand."""
     _, key = logged_in(UserFactory.create())
     Session.objects.filter(session_key=key).update(expire_date=timezone.now() - timedelta(days=1))
     anonymous = Client().session
@@ -75,8 +75,11 @@ def test_sessions_that_let_nobody_in_make_no_noise():
     assert log.read() == []
 
 
-def test_clearing_sessions_costs_one_look(django_assert_num_queries):
-    """For those that are still good, of which there are none: a site clears the others by the million."""
+def test_clearing_sessions_costs_one_query(django_assert_num_queries):
+    """The query finds sessions that are still valid, of which there are none.
+
+    A site clears expired ones by the million.
+    """
     logged_in(UserFactory.create())
     with django_assert_num_queries(2) as captured:
         Session.objects.filter(expire_date__lt=timezone.now()).delete()
@@ -100,7 +103,7 @@ def test_a_new_user_makes_no_event():
     assert log.read() == []
 
 
-def test_an_own_password_change_ends_the_old_session():
+def test_a_user_who_changes_the_password_ends_the_old_session():
     """The page that changes a password gives the session another key."""
     user = UserFactory.create()
     client, key = logged_in(user)
@@ -202,8 +205,8 @@ def members_cleared(group):
 @pytest.mark.parametrize(
     "change", [group_permission_added, group_deleted, permission_deleted, permission_renamed, members_cleared]
 )
-def test_what_may_concern_anybody_names_everybody(change):
-    """The members of a group are not looked up, so everyone is checked again."""
+def test_a_change_that_may_concern_anybody_concerns_all_users(change):
+    """The members of a group are not looked up, so every connection is checked again."""
     group = GroupFactory.create()
     UserFactory.create().groups.add(group)
     log = Log()
@@ -221,7 +224,7 @@ def test_a_new_permission_makes_no_event():
 
 @pytest.mark.django_db(transaction=True)
 def test_a_change_that_is_rolled_back_leaves_no_event():
-    """The event lies in the transaction of the change."""
+    """The event is in the transaction of the change."""
     user = UserFactory.create()
     log = Log()
     with transaction.atomic():
@@ -250,7 +253,7 @@ def test_a_kick_names_a_connection_or_a_user():
 
 
 def test_an_edit_of_a_record_carries_both_definitions():
-    """A hub sees from the event what was narrowed; a new record has no old definition, a removed one no new."""
+    """A hub learns from the event what was narrowed. A new record has no old definition, and a removed one no new."""
     log = Log()
     record = BindingRecord.objects.create(stream="animals", model="zoo.Animal", fields=["name"])
     record.fields = ["name", "kind"]
@@ -266,8 +269,8 @@ def test_an_edit_of_a_record_carries_both_definitions():
     assert first["version"] < second["version"] < third["version"]
 
 
-def test_a_user_model_without_lists_is_watched_all_the_same(monkeypatch):
-    """A user model that has neither groups nor permissions must not stop the start."""
+def test_a_user_model_without_groups_and_permissions_is_supported(monkeypatch):
+    """The process starts, and changes of its users make events."""
     from tests.zoo.models import Keeper
 
     connected = []
@@ -282,8 +285,8 @@ def test_a_user_model_without_lists_is_watched_all_the_same(monkeypatch):
 
 @pytest.mark.django_db(transaction=True)
 def test_users_in_another_database_are_announced_after_their_commit(monkeypatch):
-    """No transaction spans two databases: the event must not be read before the change can be."""
-    appended: list[tuple[Any, str]] = []
+    """No transaction includes two databases, and the event must not be read before the change can be."""
+    appended: list[tuple[object, str]] = []
     monkeypatch.setattr(revocation, "database_alias", lambda: "log")
     monkeypatch.setattr(log, "is_here", lambda using: True)
     monkeypatch.setattr(log, "append_control", lambda content, using, tenant: appended.append((content, using)))
@@ -298,7 +301,7 @@ def test_users_in_another_database_are_announced_after_their_commit(monkeypatch)
 
 
 def test_users_that_a_query_set_changes_are_named():
-    """By `update` and `bulk_update`; the column that each login writes takes nothing."""
+    """This covers `update` and `bulk_update`. A change of `last_login` makes no event."""
     ann, bob = UserFactory.create(), UserFactory.create()
     log = Log()
     User.objects.filter(pk=ann.pk).update(is_active=False)
@@ -311,7 +314,7 @@ def test_users_that_a_query_set_changes_are_named():
 
 
 def test_users_of_a_bound_model_are_named_as_well():
-    """Capture of rows and watch over rights do not keep each other from it."""
+    """Capture of rows and the detection of permission changes do not interfere."""
     ann = UserFactory.create()
     log = Log()
     with override_bindings({"stream": "people", "model": "auth.User", "fields": ["username"]}):
@@ -319,7 +322,7 @@ def test_users_of_a_bound_model_are_named_as_well():
     assert {"type": "users", "users": [str(ann.pk)]} in log.read()
 
 
-def test_a_crowd_of_users_is_told_as_everybody(monkeypatch):
+def test_many_users_are_reported_as_all_users(monkeypatch):
     """The number of names in an event is limited."""
     monkeypatch.setattr(revocation, "MAX_NAMED", 1)
     UserFactory.create_batch(2)
@@ -344,14 +347,14 @@ def test_sessions_that_a_query_set_deletes_are_named():
     assert log.read() == [{"type": "session", "session": session_digest(store.session_key)}]
 
 
-def test_a_codename_that_a_query_set_changes_is_everybodys_concern():
+def test_a_changed_codename_concerns_all_users():
     """The holders of the codename are not known."""
     log = Log()
     Permission.objects.filter(codename="view_user").update(codename="look_at_user")
     assert log.read() == [{"type": "users", "users": None}]
 
 
-def test_an_update_that_fails_takes_nothing_back():
+def test_a_failed_update_makes_no_event():
     """The control event is in the transaction of the change."""
     UserFactory.create(username="ann")
     UserFactory.create(username="bob")

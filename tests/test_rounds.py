@@ -31,7 +31,7 @@ def no_ci(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CI", raising=False)
 
 
-def test_the_last_line_is_pytests_own(capsys):
+def test_the_last_line_is_that_of_pytest(capsys):
     """If all rounds pass, the output ends with the closing line of the last one."""
     assert Suite([]).run() == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("=== 1 passed in ")

@@ -71,7 +71,7 @@ def test_number_that_json_lacks_is_null(number):
 
 
 def test_half_a_surrogate_pair_is_sent_as_its_escape():
-    """No driver could store the character and no socket send it, but the reader gets it."""
+    """No driver can store the character and no socket can send it, but a reader of the escape gets it."""
     text = encode_value({"é": "\ud800"})
     text.encode()
     assert json.loads(text) == {"é": "\ud800"}
@@ -103,7 +103,7 @@ def test_json_survives(value):
 
 @db
 def test_fields_are_sent_in_the_order_of_the_record():
-    """A client that shows columns shows them in the record's order."""
+    """Clients that show columns can rely on the order."""
     keeper = Keeper.objects.create(name="Ann")
     assert list(serialize(keeper, "retired", "name").items()) == [("retired", False), ("name", "Ann")]
 
@@ -227,7 +227,7 @@ def named(settings):
 @db
 @pytest.mark.usefixtures("named")
 def test_record_can_name_a_serializer_of_the_project():
-    """Its result is the data of every frame."""
+    """The result of the serializer is the data of every frame."""
     record = {"stream": "k", "model": "zoo.Keeper", "fields": ["name"], "serializer": "shouting"}
     with override_bindings(record), capture_events() as events:
         Keeper.objects.create(name="Ann")
@@ -265,7 +265,7 @@ def test_plain_row_costs_no_query(django_assert_num_queries):
 
 def test_code_may_register_a_serializer(monkeypatch):
     """A name from code is equivalent to one from the setting, and cannot replace another."""
-    registered: dict[str, Any] = {}
+    registered: dict[str, object] = {}
     monkeypatch.setattr("declbind.conf.registered_serializers", registered)
     monkeypatch.setattr("declbind.serializers.registered_serializers", registered)
 

@@ -1,4 +1,4 @@
-"""Rows as a Django REST framework serializer writes them."""
+"""Rows in the form of a Django REST framework serializer."""
 
 import pytest
 from django.contrib.auth.models import Group

@@ -15,16 +15,16 @@ SET = {"UVICORN_WS_MAX_SIZE": "65536"}
 
 @pytest.mark.parametrize("websockets", ["websockets", "websockets-sansio", "wsproto"])
 @pytest.mark.parametrize(("env", "is_told"), [({}, True), (SET, False)])
-def test_uvicorn_is_told_apart_by_its_limit(django_server, websockets, env, is_told):
-    """Each of its implementations passes on a method of an object that has the limit."""
+def test_uvicorn_is_recognised_by_its_limit(django_server, websockets, env, is_told):
+    """Each protocol implementation passes a method of an object that has the limit."""
     server = django_server(program="uvicorn", arguments=["--ws", websockets], env=env)
     with connected(server):
         pass
     assert ("Start uvicorn with --ws-max-size 65536" in server.log_text()) is is_told
 
 
-def test_other_servers_tell_no_limit(django_server):
-    """daphne passes on a method of a queue."""
+def test_other_servers_have_no_known_limit(django_server):
+    """daphne passes a method of a queue."""
     server = django_server(program="daphne")
     with connected(server):
         pass
@@ -35,7 +35,7 @@ def test_other_servers_tell_no_limit(django_server):
     ("value", "found"), [(None, True), ("", True), ("16777216", True), ("x", True), ("65536", False), ("1000", False)]
 )
 def test_the_deployment_check_reads_the_environment(value, found, monkeypatch):
-    """uvicorn takes its options from variables too, and no check can see a command line."""
+    """uvicorn also takes its options from variables, and a check cannot read a command line."""
     monkeypatch.delenv(server_limits.VARIABLE, raising=False)
     if value is not None:
         monkeypatch.setenv(server_limits.VARIABLE, value)

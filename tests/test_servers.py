@@ -1,4 +1,4 @@
-"""The servers of the test suite: they are real, die when they should and can be restarted."""
+"""The servers of the test suite: they start, stop and restart as tests require, and leave no process behind."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def application(scope, receive, send):
 
 
 @pytest.fixture
-def hello_app(tmp_path: Path) -> dict[str, Any]:
+def hello_app(tmp_path: Path) -> dict[str, object]:
     """Return the arguments for a server that answers with the environment's GREETING."""
     (tmp_path / "hello_app.py").write_text(HELLO)
     return {"app": "hello_app:application", "env": {"PYTHONPATH": str(tmp_path), "GREETING": "good day"}}
@@ -89,7 +89,7 @@ def test_mariadb_does_not_run_as_root(mariadb_server: MariaDBServer) -> None:
     assert Path(f"/proc/{mariadb_server.pid}").stat().st_uid != 0 or sys.platform != "linux"
 
 
-def test_redis_comes_back_on_its_port_and_empty(redis_server: RedisServer) -> None:
+def test_redis_restarts_empty_on_its_port(redis_server: RedisServer) -> None:
     """A killed Redis refuses connections; after a restart it has the same address and is empty."""
     url = redis_server.url
     assert redis_server.ask("SET name value") == "+OK"
@@ -100,7 +100,7 @@ def test_redis_comes_back_on_its_port_and_empty(redis_server: RedisServer) -> No
     assert (redis_server.url, redis_server.ask("EXISTS name")) == (url, ":0")
 
 
-def test_a_paused_redis_takes_connections_and_answers_nothing(redis_server: RedisServer) -> None:
+def test_a_paused_redis_accepts_connections_and_does_not_answer(redis_server: RedisServer) -> None:
     """The frozen server is the worst case for a client: no error and no answer until it resumes."""
     redis_server.pause()
     with socket.create_connection(("127.0.0.1", redis_server.port), timeout=0.3) as client:
@@ -161,7 +161,7 @@ def test_servers_die_with_the_process_that_started_them() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_another_process_sees_what_this_one_committed(server_env: dict[str, str | None]) -> None:
-    """The environment of `server_env` leads another process to the database of the test, in both directions."""
+    """The environment of `server_env` makes another process use the database of the test, in both directions."""
     Group.objects.create(name="from the test")
     code = (
         "import django; django.setup(); from django.contrib.auth.models import Group;"
@@ -192,10 +192,10 @@ def test_the_run_uses_the_database_it_was_asked_for() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_browser_leaves_queries_and_event_loops_alone(
+def test_an_open_page_does_not_affect_queries_and_event_loops(
     page: Any, expect: Callable[..., Any], hello_app: dict[str, Any]
 ) -> None:
-    """With a page open, the test's own thread has no event loop: the ORM works, and so does an async call."""
+    """The test's own thread has no event loop, so the ORM works, and so does an async call."""
     with DjangoServer(**hello_app) as server:
         page.goto(server.url)
         expect(page).to_have_title("hello")

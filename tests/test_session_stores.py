@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from datetime import timedelta
 from importlib import import_module
-from typing import Any
 
 import pytest
 from channels.auth import logout as channels_logout
 from django.conf import settings as django_settings
-from django.contrib.auth import get_user, login, logout, update_session_auth_hash
-from django.contrib.auth.models import User
-from django.contrib.sessions.backends.base import SessionBase
-from django.contrib.sessions.backends.cache import SessionStore as CacheStore
-from django.core import checks as django_checks
-from django.core import signing
-from django.core.cache import cache
-from django.core.checks import Warning as CheckWarning
+from django.contrib.auth import update_session_auth_hash
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.crypto import get_random_string
 
-from declbind.checks import check_sessions
 from declbind.inbound import permissions
 from declbind.inbound.permissions import keeps_sessions
 from declbind.live.hub import get_hub
@@ -31,120 +19,15 @@ from declbind.live.session_ends import SessionEnds
 from declbind.testing import Client, override_bindings
 from tests.factories import make_user
 from tests.live import NUMBERS, in_thread, next_payload, store, subscribe
+from tests.session_stores import BACKENDS, PRIVATE, SERVER_STORES, VIEW, browser_of, check_again, engine, session_for
 
-VIEW = "example.view_integervalue"
-PRIVATE = {**NUMBERS, "permissions": {"view": VIEW}}
-SERVER_STORES = ["db", "cached_db", "cache", "file"]
-BACKENDS = "django.contrib.sessions.backends"
-
-
-class TokenStore(SessionBase):
-    """A project's store that keeps all data in the key, written independently of ``signed_cookies``."""
-
-    def load(self) -> dict[str, Any]:
-        try:
-            data: dict[str, Any] = signing.loads(self.session_key or "", salt="tokens")
-        except signing.BadSignature:
-            return {}
-        return data
-
-    def exists(self, session_key: str) -> bool:
-        raise NotImplementedError
-
-    def create(self) -> None:
-        self.modified = True
-
-    def save(self, must_create: bool = False) -> None:
-        self._session_key = signing.dumps({**dict(self.items()), "turn": id(object())}, salt="tokens")
-        self.modified = True
-
-    def delete(self, session_key: str | None = None) -> None:
-        self._session_key = ""
-
-    def cycle_key(self) -> None:
-        self.save()
-
-
-class RotatingStore(CacheStore):
-    """A server-side store that gives the session another key at each write."""
-
-    def save(self, must_create: bool = False) -> None:
-        if not must_create and self.session_key:
-            self.delete(self.session_key)
-            self._session_key = get_random_string(32)
-            must_create = True
-        super().save(must_create)
-
-
-tokens = type("tokens", (), {"SessionStore": TokenStore})
-rotating = type("rotating", (), {"SessionStore": RotatingStore})
-
-
-class Browser:
-    """A browser with a session cookie: each request loads the session by the cookie, and replaces it."""
-
-    def __init__(self, user: User) -> None:
-        self.user = user
-        self.key: str | None = None
-        self.visit(self._log_in)
-
-    def visit(self, view: Callable[[HttpRequest], Any]) -> None:
-        request = HttpRequest()
-        request.session = import_module(django_settings.SESSION_ENGINE).SessionStore(self.key)
-        request.user = get_user(request)
-        view(request)
-        if request.session.modified:
-            request.session.save()
-        self.key = request.session.session_key
-
-    def _log_in(self, request: HttpRequest) -> None:
-        login(request, self.user, backend="django.contrib.auth.backends.ModelBackend")
-
-    def write(self) -> None:
-        self.visit(lambda request: request.session.__setitem__("cart", [1, 2, 3, request.session.session_key]))
-
-    def cycle_key(self) -> None:
-        self.visit(lambda request: request.session.cycle_key())
-
-    def log_out(self) -> None:
-        self.visit(logout)
-
-    def socket(self) -> Client:
-        session = import_module(django_settings.SESSION_ENGINE).SessionStore(self.key)
-        return Client(user=self.user, session=session)
-
-
-@pytest.fixture
-def engine(settings: Any, tmp_path: Any, monkeypatch: Any) -> Callable[[str], None]:
-    """Use a session store."""
-
-    def use(name: str) -> None:
-        if name in ("tokens", "rotating"):
-            monkeypatch.setitem(sys.modules, name, globals()[name])
-            settings.SESSION_ENGINE = name
-        else:
-            settings.SESSION_ENGINE = f"{BACKENDS}.{name}"
-        settings.SESSION_FILE_PATH = str(tmp_path)
-        monkeypatch.delattr("django.contrib.sessions.backends.file.SessionStore._storage_path", raising=False)
-
-    cache.clear()
-    return use
-
-
-async def browser_of(user: User) -> Browser:
-    made: Browser = await in_thread(lambda: Browser(user))
-    return made
-
-
-async def check_again() -> None:
-    hub = await get_hub()
-    await hub.revalidate(hub.sockets())
+__all__ = ["engine"]
 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("name", ["signed_cookies", "tokens"])
-async def test_a_logout_ends_all_sockets_of_the_user_if_the_store_cannot_tell_sessions_apart(engine, name):
-    """The key has changed since; sockets of another user, and of the same user by a token, stay open."""
+async def test_without_stable_session_keys_a_logout_ends_all_sockets_of_the_user(engine, name):
+    """The key has changed since. Sockets of other users, and of the same user by a token, stay open."""
     engine(name)
     user, other = await in_thread(lambda: (make_user(VIEW), make_user(VIEW)))
     first, second, stranger = await browser_of(user), await browser_of(user), await browser_of(other)
@@ -188,7 +71,7 @@ async def test_a_changed_key_ends_no_socket(engine, name):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("name", SERVER_STORES)
-async def test_a_logout_ends_one_session_if_the_store_knows_it(engine, name):
+async def test_with_stable_session_keys_a_logout_ends_one_session(engine, name):
     """The same user stays connected in another browser."""
     engine(name)
     user = await in_thread(lambda: make_user(VIEW))
@@ -206,7 +89,7 @@ async def test_a_logout_ends_one_session_if_the_store_knows_it(engine, name):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("name", [*SERVER_STORES, "rotating"])
-async def test_a_logout_under_a_later_key_ends_the_sockets_of_the_earlier_one(engine, name):
+async def test_a_logout_under_a_new_key_ends_sockets_of_the_old_key(engine, name):
     """``cycle_key()`` gave the session another key after the socket was opened."""
     engine(name)
     user = await in_thread(lambda: make_user(VIEW))
@@ -227,7 +110,7 @@ async def test_a_logout_under_a_later_key_ends_the_sockets_of_the_earlier_one(en
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("name", ["db", "cached_db", "signed_cookies", "tokens"])
 async def test_a_logout_by_channels_ends_the_sockets(engine, name):
-    """It names the user and no session; sockets without a session stay open."""
+    """It has the user and no session. Sockets without a session stay open."""
     engine(name)
     user = await in_thread(lambda: make_user(VIEW))
     browser = await browser_of(user)
@@ -284,8 +167,8 @@ async def test_a_session_that_is_flushed_ends_its_sockets_at_the_next_check(engi
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_without_the_look_at_other_sessions_a_rewritten_cookie_survives_the_logout(engine, monkeypatch):
-    """Negative control: the digest of the key alone does not find the socket."""
+async def test_comparing_the_digest_of_the_key_alone_would_be_caught(engine, monkeypatch):
+    """Negative control: the socket of a session whose cookie was rewritten survives the logout."""
     engine("signed_cookies")
     monkeypatch.setattr(permissions, "survives_logout", lambda identity: True)
     browser = await browser_of(await in_thread(lambda: make_user(VIEW)))
@@ -302,80 +185,6 @@ async def test_without_the_look_at_other_sessions_a_rewritten_cookie_survives_th
 def test_stores_on_the_server_can_end_a_session(name):
     """Their keys are random, and do not depend on the data."""
     assert keeps_sessions(import_module(f"{BACKENDS}.{name}").SessionStore)
-
-
-# Checks --------------------------------------------------------------------------------------------------------------
-
-
-def test_w008_names_what_sessions_in_cookies_cost(engine):
-    """The check runs with all others, under the tag of the package."""
-    engine("signed_cookies")
-    expected = CheckWarning(
-        "settings.SESSION_ENGINE: 'django.contrib.sessions.backends.signed_cookies' keeps sessions in the cookie and "
-        "not on the server, so no single session can be ended. When a user logs out in one browser, the sockets "
-        "of this user are closed in all browsers. A copy of the cookie can open a new socket after the log-out, until "
-        "the cookie expires.",
-        hint='Use a store that keeps sessions on the server, such as "django.contrib.sessions.backends.cached_db". If '
-        'you accept this, silence the check: SILENCED_SYSTEM_CHECKS = ["declbind.W008"].',
-        id="declbind.W008",
-    )
-    assert check_sessions() == [expected]
-    assert expected in django_checks.run_checks(tags=["declbind"], databases=[])
-
-
-@pytest.mark.parametrize(
-    ("name", "cost"),
-    [
-        ("cache", "A session exists in one process only, so a socket that another process accepts is anonymous."),
-        (
-            "cached_db",
-            (
-                "Each process has its own copies of sessions, so another process may accept a new socket with the "
-                "cookie of a session that has ended."
-            ),
-        ),
-    ],
-)
-def test_w009_names_a_cache_of_one_process(engine, name, cost):
-    engine(name)
-    assert check_sessions() == [
-        CheckWarning(
-            f"settings.SESSION_ENGINE: '{BACKENDS}.{name}' uses CACHES['default'], which other processes cannot read. "
-            f"{cost}",
-            hint="Give CACHES['default'] a backend that all processes share, such as Redis or Memcached, or use "
-            '"django.contrib.sessions.backends.db". With a single process, silence the check: '
-            'SILENCED_SYSTEM_CHECKS = ["declbind.W009"].',
-            id="declbind.W009",
-        )
-    ]
-
-
-@pytest.mark.parametrize(
-    ("name", "backend"),
-    [
-        ("db", "locmem.LocMemCache"),
-        ("file", "locmem.LocMemCache"),
-        ("cache", "db.DatabaseCache"),
-        ("cached_db", "redis.RedisCache"),
-        ("no_such_store", "locmem.LocMemCache"),
-    ],
-)
-def test_stores_that_all_processes_share_pass(engine, settings, name, backend):
-    """Negative control; a store that cannot be imported is reported by Django, at the first request."""
-    engine(name)
-    settings.CACHES = {"default": {"BACKEND": f"django.core.cache.backends.{backend}", "LOCATION": "redis://x"}}
-    assert check_sessions() == []
-
-
-# The end of a session ------------------------------------------------------------------------------------------------
-
-
-async def session_for(seconds: float, user: User) -> Browser:
-    """Return a browser whose session ends after this many seconds."""
-    browser = await browser_of(user)
-    end = timezone.now() + timedelta(seconds=seconds)
-    await in_thread(lambda: browser.visit(lambda request: request.session.set_expiry(end)))
-    return browser
 
 
 @pytest.mark.django_db(transaction=True)
@@ -398,7 +207,7 @@ async def test_a_socket_ends_with_its_session(engine, name):
 async def test_a_socket_that_outlives_its_session_is_detected(engine, monkeypatch):
     """Control: without checking the ends of sessions, only the regular check would find it."""
 
-    async def find_nothing(*args: Any) -> list[Any]:
+    async def find_nothing(*args: object) -> list[object]:
         return []
 
     monkeypatch.setattr(SessionEnds, "find_over", find_nothing)

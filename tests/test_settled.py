@@ -43,7 +43,7 @@ def settled(*bindings):
 def test_the_index_knows_which_tables_are_bound(binding, heard, unheard):
     """Bound models, the rows of their lists, related models, parents, and models that share a parent."""
     with settled(binding) as index:
-        assert {model: index.heard[model] for model in heard | unheard} == {
+        assert {model: index.bound[model] for model in heard | unheard} == {
             **dict.fromkeys(heard, True),
             **dict.fromkeys(unheard, False),
         }
@@ -89,8 +89,8 @@ def test_considering_bound_models_only_is_detected():
         assert told() != expected
 
 
-def test_an_edit_of_this_transaction_is_looked_up():
-    """The edit is in force for its own transaction, which must not use the cached registry."""
+def test_an_edit_is_in_force_in_its_own_transaction():
+    """The transaction must not use the cached registry."""
     with settled(KEEPERS) as index:
         assert indexes.known_index() is index
         BindingRecord.objects.create(stream="foods", model="zoo.Food", fields=["name"])
@@ -100,8 +100,8 @@ def test_an_edit_of_this_transaction_is_looked_up():
     assert [event.stream for event in events] == ["foods"]
 
 
-def test_a_trial_is_looked_up():
-    """The tried binding is in force for the thread of the trial."""
+def test_a_binding_on_trial_is_in_force_in_its_thread():
+    """Writes of this thread do not use the cached registry."""
     with settled(KEEPERS), override_bindings(FED) as other:
         pass
     with settled(KEEPERS), indexes.trying(other), capture_events() as events:

@@ -20,13 +20,13 @@ KEEPERS = {"stream": "keepers", "model": "zoo.Keeper", "fields": ["name", "retir
 BY_NAME = {**KEEPERS, "stream": "by-name", "groups": ["n-{name}"]}
 WORKING = {**KEEPERS, "stream": "working", "where": {"retired": False}}
 
-Way = Callable[[], contextlib.AbstractContextManager[Any]]
+Way = Callable[[], contextlib.AbstractContextManager[object]]
 
 
 def rewriting(rewrite: Callable[[str], str]) -> Way:
     """Return a context manager that installs an execute wrapper which rewrites each statement."""
 
-    def run(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+    def run(execute, sql, params, many, context):
         return execute(rewrite(sql), params, many, context)
 
     return lambda: connection.execute_wrapper(run)
@@ -65,7 +65,7 @@ def wrapped_cursor() -> Iterator[None]:
 def first_of_all() -> Iterator[None]:
     """Install an execute wrapper before all others."""
 
-    def run(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+    def run(execute, sql, params, many, context):
         return execute(f"/* first */ {sql}", params, many, context)
 
     connection.execute_wrappers.insert(0, run)
@@ -78,7 +78,7 @@ def first_of_all() -> Iterator[None]:
 def several(before: str) -> Way:
     """Return a context manager that puts statements first, and continues to the last result."""
 
-    def run(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+    def run(execute, sql, params, many, context):
         result = execute(f"{before}; {sql}", params, many, context)
         while context["cursor"].nextset():
             pass
@@ -167,7 +167,7 @@ def reported(write: Callable[[Keeper], Any], way: Way) -> list[Any]:
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES.keys())
 @pytest.mark.parametrize("way", list(WAYS.values())[1:], ids=list(WAYS)[1:])
-def test_other_packages_changes_of_statements_change_no_event(way: Way, write: Callable[[Keeper], Any]) -> None:
+def test_other_packages_changes_of_statements_change_no_event(way: Way, write: Callable[[Keeper], object]) -> None:
     """A write has the same events under each of them, and its own result is unchanged."""
     with transaction.atomic():
         expected = reported(write, contextlib.nullcontext)
@@ -201,7 +201,7 @@ def test_a_failed_write_leaves_the_connection_as_it_was() -> None:
     row = Keeper.objects.create(name="Ann")
     wrappers = list(connection.execute_wrappers)
 
-    def refuse(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+    def refuse(execute: object, sql: str, params: object, many: bool, context: object) -> object:
         raise ZeroDivisionError
 
     for write in ("save", "update", "ignored conflicts", "bulk_update"):

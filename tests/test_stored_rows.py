@@ -80,6 +80,7 @@ def test_an_update_is_what_was_stored(model: Any, write: Any) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_new_row_is_what_was_stored(model: Any) -> None:
+    """The data and the groups are those of the stored row, for each kind of insert."""
     with override_bindings(record(model)), capture_events() as events, translation.override("de"):
         pk = make(model, text="one").pk
         models.QuerySet(model).bulk_create([model(text="two")])
@@ -89,6 +90,7 @@ def test_a_new_row_is_what_was_stored(model: Any) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_deleted_row_is_what_was_stored(model: Any) -> None:
+    """The data and the groups are those of the stored row, for each kind of delete."""
     row = make(model, text="one")
     pk, last = row.pk, stored(model, row.pk)
     with override_bindings(record(model)), capture_events() as events, translation.override("de"):
@@ -98,6 +100,7 @@ def test_a_deleted_row_is_what_was_stored(model: Any) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_snapshot_is_what_was_stored(model: Any) -> None:
+    """The snapshot finds the row by its stored values."""
     row = make(model, text="one")
     with override_bindings(record(model)), translation.override("de"):
         binding = get_registry().by_stream["notes"]
@@ -108,7 +111,7 @@ def test_a_snapshot_is_what_was_stored(model: Any) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_no_instance_is_made(model: Any) -> None:
-    """No kind of write makes one, nor does a snapshot; a class whose instances are made is detected."""
+    """Neither a write nor a snapshot makes an instance. Control: a class whose instances are made is detected."""
     row = make(model, text="one")
     made: list[Any] = []
     with override_bindings(record(model), record(model, "where", where={"room": [1, 2]})):
@@ -157,15 +160,16 @@ def check_that_an_instance_that_cannot_be_made_costs_one_binding() -> None:
     assert sorted(told) == [("beside", "row")] * 2 + [("by-code", "bulk")] * 2
 
 
-def test_an_instance_that_cannot_be_made_costs_one_binding() -> None:
+def test_an_instance_that_cannot_be_made_affects_one_binding() -> None:
     """Code of the project gets whole instances, which are made inside the guard."""
     check_that_an_instance_that_cannot_be_made_costs_one_binding()
 
 
 def test_an_instance_made_outside_of_the_guard_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: the error reaches the writer."""
     original = drafts.groups_of
 
-    def eager(plan: Any, row: Any, *args: Any) -> Any:
+    def eager(plan, row, *args):
         return original(plan, row.make_instance(plan.model), *args)
 
     for module in ("batch", "saved_rows", "written_rows"):
@@ -184,7 +188,7 @@ def test_code_sees_a_whole_instance_of_its_model() -> None:
         fields = ["text"]
 
         @classmethod
-        def group_names(cls, instance: Any) -> list[str]:
+        def group_names(cls, instance):
             seen.append((type(instance), instance.get_deferred_fields(), instance._state.adding, instance.was))
             return ["all"]
 
@@ -195,7 +199,7 @@ def test_code_sees_a_whole_instance_of_its_model() -> None:
 
 
 def test_a_key_is_sent_as_it_is_stored() -> None:
-    """By `bulk_create` as by a snapshot: a decimal number with all its places."""
+    """`bulk_create` and a snapshot send the same: a decimal number with all its places."""
     with override_bindings(record(guests.Rounded)), capture_events() as events:
         guests.Rounded.objects.bulk_create([guests.Rounded(id=2, text="x")])
         guests.Rounded(id="3.5", text="y").save()

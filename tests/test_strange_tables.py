@@ -85,7 +85,8 @@ def check_that_a_changed_write_is_told(write: Any) -> None:
 
 
 @pytest.mark.parametrize("write", WRITES)
-def test_the_values_that_a_trigger_stores_are_reported(write: Any, raised_text: None) -> None:
+def test_the_values_that_a_trigger_stores_are_reported(write: object, raised_text: None) -> None:
+    """This holds for each kind of write."""
     check_that_a_changed_write_is_told(write)
 
 
@@ -110,7 +111,8 @@ def test_what_the_instance_holds_would_be_caught(raised_text: None, monkeypatch:
         check_that_a_changed_write_is_told(save)
 
 
-def test_a_trigger_that_comes_later_is_noticed() -> None:
+def test_a_trigger_that_is_added_later_is_detected() -> None:
+    """This process creates the trigger itself."""
     row = make(Kept, text="one")
     with override_bindings(record(Kept)), capture_events() as events:
         row.save()
@@ -148,23 +150,27 @@ def check_that_a_row_that_stays_is_not_deleted(delete: Any, **keys: Any) -> list
 
 
 @pytest.mark.parametrize("delete", DELETES.values(), ids=DELETES)
-def test_a_row_that_is_still_there_was_not_deleted(delete: Any) -> None:
+def test_a_delete_that_keeps_the_row_is_an_update(delete: object) -> None:
+    """A trigger turns the delete into an update."""
     told = check_that_a_row_that_stays_is_not_deleted(delete)
     assert told == [([("room-1", "update")], {"text": "one", "room": 1, "is_gone": True})]
 
 
-def test_a_row_that_a_soft_delete_takes_out_of_where_is_out_of_sight() -> None:
+def test_a_soft_delete_that_takes_a_row_out_of_where_is_a_delete() -> None:
+    """Clients no longer see the row."""
     told = check_that_a_row_that_stays_is_not_deleted(DELETES["delete"], where={"is_gone": False})
     assert told == [([("room-1", "delete")], {})]
 
 
 def test_an_invented_delete_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: a variant that reports a delete without reading the row."""
     monkeypatch.setattr("declbind.outbound.written_rows.WrittenRows.forget_staying", lambda self: None)
     with pytest.raises(AssertionError):
         check_that_a_row_that_stays_is_not_deleted(DELETES["delete"])
 
 
 def test_a_cancelled_insert_leaves_no_event() -> None:
+    """A trigger cancels the insert."""
     if IS_SQLITE:
         put_trigger("zoo_rounded", "BEFORE INSERT", "SELECT RAISE(IGNORE)")
     else:
@@ -176,7 +182,8 @@ def test_a_cancelled_insert_leaves_no_event() -> None:
 
 
 @pytest.mark.parametrize("write", WRITES)
-def test_names_that_have_to_be_quoted(write: Any) -> None:
+def test_table_and_column_names_may_need_quotes(write: Any) -> None:
+    """The events equal those of plain names."""
     row = make(Quoted, text="one")
     row.text = "two"
     with override_bindings(record(Quoted, groups=["order-{order}"])), capture_events() as events, transaction.atomic():
@@ -210,7 +217,7 @@ def view(request: pytest.FixtureRequest) -> Iterator[None]:
     run("DROP VIEW zoo_viewed", "DROP TABLE zoo_behind")
 
 
-def test_rows_of_a_view(view: None) -> None:
+def test_rows_of_a_view_are_reported(view: None) -> None:
     """They cannot be locked if the view is distinct, and are changed by rules."""
     with override_bindings(record(Viewed)), capture_events() as events, transaction.atomic():
         assert models.QuerySet(Viewed).filter(pk=1).update(text="two", room=2) == 1 or IS_SQLITE
@@ -222,7 +229,8 @@ def test_rows_of_a_view(view: None) -> None:
     assert {event.data["text"] for event in events} <= {"TWO", "THREE"}
 
 
-def test_a_snapshot_of_a_view(view: None) -> None:
+def test_a_view_has_snapshots(view: None) -> None:
+    """The snapshot has the rows of the view."""
     with override_bindings(record(Viewed)):
         bound = get_registry().by_stream["notes"](using="default")
         assert read_snapshot(bound, "room-1", {"room": 1}, "default").pages == [[("1", '{"text":"one","room":1}')]]
@@ -250,6 +258,7 @@ def test_a_read_that_fails_costs_a_resync() -> None:
 
 @pytest.mark.skipif(IS_SQLITE, reason="A statement that fails does not end a transaction of SQLite.")
 def test_a_read_without_a_savepoint_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: the failed read ends the transaction."""
     names = frozenset(field.attname for field in Kept._meta.concrete_fields)
     monkeypatch.setattr(catalog, "_ask", lambda model, connection: catalog.TableFacts(True, True, names))
     with pytest.raises(Exception, match=r"transaction|is_gone"), transaction.atomic():

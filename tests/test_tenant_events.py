@@ -1,4 +1,4 @@
-"""Capture with tenants: each event has the tenant of the moment of its write, and what cannot be told is a resync."""
+"""Capture with tenants: each event has the tenant of its write, and a row of an unknown tenant is a resync."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BY_KEEPER = {
 
 @pytest.fixture(autouse=True)
 def site() -> Iterator[None]:
-    """Have tenants."""
+    """Use a site with tenants."""
     with override_settings(DECLBIND=separate()):
         yield
 
@@ -39,7 +39,7 @@ def faults() -> Iterator[list[Exception]]:
     """Collect the faults of bindings."""
     found: list[Exception] = []
 
-    def note(*, error: Exception, **kwargs: Any) -> None:
+    def note(*, error, **kwargs):
         found.append(error)
 
     signals.binding_failed.connect(note)
@@ -62,7 +62,7 @@ def upsert(keeper: Keeper) -> None:
     Keeper.objects.bulk_create([row], update_conflicts=True, unique_fields=["id"], update_fields=["name"])
 
 
-WRITES: dict[str, Callable[[Keeper], Any]] = {
+WRITES: dict[str, Callable[[Keeper], object]] = {
     "create": lambda keeper: Keeper.objects.create(name="Cid"),
     "save": save,
     "save_loaded": lambda keeper: save(Keeper.objects.get(pk=keeper.pk)),
@@ -80,7 +80,7 @@ WRITES: dict[str, Callable[[Keeper], Any]] = {
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
 @pytest.mark.parametrize("is_atomic", [True, False])
 def test_each_write_has_the_tenant_of_its_connection(write: Any, is_atomic: bool) -> None:
-    """Whatever the method, in a transaction and outside of one."""
+    """This holds for each way to write, in a transaction and outside of one."""
     for name in ("acme", "beta"):
         with inside(name):
             keeper = Keeper.objects.create(name="Ann")
@@ -97,6 +97,7 @@ def test_each_write_has_the_tenant_of_its_connection(write: Any, is_atomic: bool
 
 
 def test_a_call_of_many_rows_is_one_resync_of_the_tenant() -> None:
+    """Subscribers of other tenants get nothing."""
     limit = override_settings(DECLBIND={**separate(), "BULK_LIMIT": 2})
     with limit, inside("acme"), override_bindings(NAMED), capture_events() as events:
         Keeper.objects.bulk_create([Keeper(name="Ann") for _ in range(3)])
@@ -130,12 +131,12 @@ def check_that_halves_are_told_apart() -> None:
     ]
 
 
-def test_a_transaction_that_switches_half_way_has_events_of_both() -> None:
+def test_a_transaction_that_switches_tenants_has_events_of_both() -> None:
     check_that_halves_are_told_apart()
 
 
 def test_a_constant_class_would_be_caught() -> None:
-    """Negative control."""
+    """Negative control: a class that always returns the same tenant."""
     with override_settings(DECLBIND=separate("Constant")), pytest.raises(AssertionError):
         check_that_halves_are_told_apart()
 
@@ -143,7 +144,7 @@ def test_a_constant_class_would_be_caught() -> None:
 # What cannot be told -------------------------------------------------------------------------------------------------
 
 
-def test_a_write_of_no_tenant_is_a_resync_for_all_without_a_row(faults: list[Exception]) -> None:
+def test_a_write_without_a_tenant_is_a_resync_for_all(faults: list[Exception]) -> None:
     with override_bindings(NAMED), capture_events() as events:
         Keeper.objects.create(name="Ann")
     assert [(event.kind, event.tenant, event.changes, event.data) for event in events] == [
@@ -153,18 +154,18 @@ def test_a_write_of_no_tenant_is_a_resync_for_all_without_a_row(faults: list[Exc
 
 
 @pytest.mark.parametrize("path", ["tests.tenants.classes.Lacking", "tests.no_such.Class", 3])
-def test_a_class_that_cannot_be_used_sends_no_row(path: Any, faults: list[Exception]) -> None:
-    """The write is done all the same, and the system check names the fault."""
+def test_a_class_that_cannot_be_used_sends_no_row(path: object, faults: list[Exception]) -> None:
+    """The write succeeds, and the system check reports the class."""
     with override_settings(DECLBIND={"TENANT": path}), override_bindings(NAMED), capture_events() as events:
         Keeper.objects.create(name="Ann")
     assert [(event.kind, event.tenant, event.data) for event in events] == [(Event.BULK, "", {})]
     assert faults
 
 
-def check_that_a_switch_inside_a_write_is_seen() -> None:
-    """A handler of ``pre_delete`` leaves the connection with another tenant."""
+def check_that_a_switch_inside_a_write_is_detected() -> None:
+    """Check the events of a write during which a handler of ``pre_delete`` switches the tenant."""
 
-    def switch(**kwargs: Any) -> None:
+    def switch(**kwargs: object) -> None:
         current.set("beta")
 
     with inside("acme"):
@@ -182,16 +183,16 @@ def check_that_a_switch_inside_a_write_is_seen() -> None:
 
 
 def test_a_switch_inside_a_write_is_a_resync_for_both(faults: list[Exception]) -> None:
-    check_that_a_switch_inside_a_write_is_seen()
+    check_that_a_switch_inside_a_write_is_detected()
     assert [type(fault) for fault in faults] == [tenants.SwitchedTenantError]
 
 
-def test_a_switch_that_is_not_seen_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Negative control: the tenant at the beginning of a write is not compared."""
+def test_a_switch_that_is_not_detected_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: the tenant at the beginning of the write is not compared."""
     address = tenants.address
     monkeypatch.setattr(tenants, "address", lambda drafts, using, began_in=None: address(drafts, using))
     with pytest.raises(AssertionError):
-        check_that_a_switch_inside_a_write_is_seen()
+        check_that_a_switch_inside_a_write_is_detected()
 
 
 # Tables that all tenants share ---------------------------------------------------------------------------------------
@@ -199,18 +200,18 @@ def test_a_switch_that_is_not_seen_would_be_caught(monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture
 def shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have keepers be the same for all tenants."""
+    """Make keepers a model that all tenants share."""
     monkeypatch.setattr(Separate, "shared", frozenset({"zoo.keeper"}))
 
 
-def test_a_row_that_all_tenants_share_is_for_all(shared: None) -> None:
+def test_a_shared_row_is_sent_to_all_tenants(shared: None) -> None:
     with inside("acme"), override_bindings(NAMED), capture_events() as events:
         Keeper.objects.create(name="Ann")
     assert [(event.kind, event.tenant, event.data["name"]) for event in events] == [(Event.ROW, "", "Ann")]
 
 
 def test_data_that_code_makes_of_a_shared_row_is_sent_to_nobody(shared: None) -> None:
-    """It may hold what only one tenant may see."""
+    """The data may contain what only one tenant may see."""
     from tests.test_capture import KeeperBinding  # a binding with code
 
     with inside("acme"), override_bindings(KeeperBinding), capture_events() as events:
@@ -218,8 +219,8 @@ def test_data_that_code_makes_of_a_shared_row_is_sent_to_nobody(shared: None) ->
     assert [(event.kind, event.tenant, event.data) for event in events] == [(Event.BULK, "", {})]
 
 
-def test_rows_related_to_a_shared_one_are_a_resync_for_all(shared: None) -> None:
-    """Those of other tenants cannot be looked for."""
+def test_rows_related_to_a_shared_row_are_a_resync_for_all(shared: None) -> None:
+    """The related rows of other tenants cannot be queried."""
     with inside("acme"), override_bindings(BY_KEEPER):
         keeper = Keeper.objects.create(name="Ann")
         Animal.objects.create(name="Owl", keeper=keeper)
@@ -232,7 +233,7 @@ def test_rows_related_to_a_shared_one_are_a_resync_for_all(shared: None) -> None
 # The class -----------------------------------------------------------------------------------------------------------
 
 
-def test_activate_restores_what_was_before() -> None:
+def test_activate_restores_the_previous_tenant() -> None:
     with inside("acme"):
         with tenancy.activate("beta"):
             assert current.get() == "beta"
@@ -244,20 +245,20 @@ def test_activate_restores_what_was_before() -> None:
 
 @pytest.mark.parametrize("name", ["Idle", "Constant"])
 def test_a_tenant_that_is_not_activated_is_refused(name: str) -> None:
-    """A wrong class must not read the rows of another tenant."""
+    """A faulty class must not read the rows of another tenant."""
     site, refused = override_settings(DECLBIND=separate(name)), pytest.raises(tenancy.TenantError)
     with site, inside("acme"), refused, tenancy.activate("beta"):
         pytest.fail("The block must not be entered.")
 
 
-def test_a_connection_that_is_not_restored_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_connection_that_is_not_restored_is_closed(caplog: pytest.LogCaptureFixture) -> None:
     with override_settings(DECLBIND=separate("Stuck")), inside("acme"), tenancy.activate("beta"):
         pass
     assert "left the connection in 'beta' instead of 'acme'" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["", None, 7, "x" * 64])
-def test_only_a_name_is_a_tenant(name: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tenant_is_a_nonempty_name(name: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Separate, "of_connection", lambda self, alias: name)
     with pytest.raises(tenancy.TenantError):
         tenancy.of_connection("default")
@@ -266,12 +267,12 @@ def test_only_a_name_is_a_tenant(name: Any, monkeypatch: pytest.MonkeyPatch) -> 
         tenancy.of_scope({})
 
 
-def test_no_tenant_cannot_be_activated() -> None:
+def test_an_empty_tenant_cannot_be_activated() -> None:
     with pytest.raises(tenancy.TenantError), tenancy.activate(""):
         pytest.fail("The block must not be entered.")
 
 
-def test_the_log_keeps_the_tenant() -> None:
+def test_the_log_stores_the_tenant() -> None:
     with inside("acme"), override_bindings(NAMED):
         Keeper.objects.create(name="Ann")
     event = Event.objects.exclude(kind=Event.CONTROL).order_by("pk").last()

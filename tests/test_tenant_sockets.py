@@ -1,4 +1,4 @@
-"""Sockets of tenants that a class of the project tells apart, in one schema; the rest is in ``test_django_tenants``."""
+"""Sockets of tenants in one schema, which a class of the project distinguishes; see also ``test_django_tenants``."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ only_transactions = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 def site(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Have tenants; a test may choose another class."""
+    """Use a site with tenants; a test may choose another class."""
     with override_settings(DECLBIND=separate(getattr(request, "param", "Named"))):
         yield
 
@@ -52,7 +52,7 @@ def store_in(name: str, text: str = "a") -> IntegerValue:
 
 
 async def count(one: Client) -> int:
-    """Return how many frames wait."""
+    """Return the number of waiting frames."""
     found = 0
     while not await one.is_silent():
         await one.receive()
@@ -65,7 +65,7 @@ async def count(one: Client) -> int:
 
 @only_transactions
 async def test_each_socket_is_sent_the_events_of_its_tenant() -> None:
-    """By subscription, and in the groups that it joins without asking."""
+    """This covers explicit subscriptions, and groups that are joined automatically."""
     with override_bindings(NUMBERS, BOARD):
         async with client("acme") as acme, client("beta") as beta:
             for one in (acme, beta):
@@ -75,7 +75,7 @@ async def test_each_socket_is_sent_the_events_of_its_tenant() -> None:
 
 
 class Rows(WebsocketBinding):
-    """A binding of a site that keeps tenants in one table: its query set filters by the tenant."""
+    """A binding of a site with all tenants in one table: its query set filters by the tenant."""
 
     model = IntegerValue
     stream = "rows"
@@ -91,17 +91,17 @@ class Rows(WebsocketBinding):
 
 
 class Joined(WebsocketDemultiplexer):
-    """Joins all its connections to a group."""
+    """A binding that adds all its connections to a group."""
 
     consumers = {"rows": Rows.consumer}
 
-    def connection_groups(self, **kwargs: Any) -> list[str]:
+    def connection_groups(self, **kwargs: object) -> list[str]:
         """Grant one group."""
         return ["rows"]
 
 
 @only_transactions
-async def test_groups_that_code_grants_are_those_of_the_tenant() -> None:
+async def test_groups_joined_by_code_are_those_of_the_tenant() -> None:
     with override_bindings(Rows):
         application = Joined.as_asgi()
         async with client("acme", application=application) as acme, client("beta", application=application) as beta:
@@ -111,7 +111,7 @@ async def test_groups_that_code_grants_are_those_of_the_tenant() -> None:
 
 @only_transactions
 async def test_code_of_the_project_runs_inside_the_tenant() -> None:
-    """For a snapshot, for a write, and afterwards the threads are nowhere."""
+    """This holds for a snapshot and for a write. Afterwards the threads are in no tenant."""
     for name in ("acme", "beta"):
         await in_thread(store_in, name, name)
     Rows.seen.clear()
@@ -129,7 +129,7 @@ async def test_code_of_the_project_runs_inside_the_tenant() -> None:
 
 @only_transactions
 @pytest.mark.parametrize("host", ["nobody.example.com", "", "example.org"])
-async def test_a_scope_of_no_tenant_is_refused(host: str) -> None:
+async def test_a_scope_without_a_tenant_is_refused(host: str) -> None:
     one = Client(headers=[(b"host", host.encode())])
     assert not await one.connect()
     assert one.close_code == 4403
@@ -137,8 +137,8 @@ async def test_a_scope_of_no_tenant_is_refused(host: str) -> None:
 
 @only_transactions
 @pytest.mark.parametrize("site", ["Separate"], indirect=True)
-async def test_a_user_of_nobody_knows_which_tenant_is_refused() -> None:
-    """A middleware has loaded user 1 of some tenant, and there is no session that tells which."""
+async def test_a_user_of_an_unknown_tenant_is_refused() -> None:
+    """A middleware has loaded user 1 of some tenant, and no session says of which one."""
     user = await in_thread(UserFactory.create)
     assert not await client("acme", user=user).connect()
     async with Client(user=user, tenant="acme"):
@@ -148,7 +148,7 @@ async def test_a_user_of_nobody_knows_which_tenant_is_refused() -> None:
 @only_transactions
 @pytest.mark.parametrize("site", ["Separate"], indirect=True)
 @pytest.mark.parametrize("act", [kick, recheck], ids=["kick", "recheck"])
-async def test_what_happens_to_a_user_happens_in_one_tenant(act: Callable[..., None]) -> None:
+async def test_changes_of_a_user_concern_one_tenant(act: Callable[..., None]) -> None:
     user = await in_thread(UserFactory.create)
 
     def change() -> None:
@@ -168,7 +168,7 @@ async def test_what_happens_to_a_user_happens_in_one_tenant(act: Callable[..., N
 
 @only_transactions
 @pytest.mark.parametrize("site", ["Separate"], indirect=True)
-def test_a_block_is_one_of_its_tenant() -> None:
+def test_a_block_counts_in_its_tenant_only() -> None:
     from datetime import timedelta
 
     for name in ("acme", "beta"):
@@ -183,8 +183,8 @@ def test_a_block_is_one_of_its_tenant() -> None:
 # Parts ---------------------------------------------------------------------------------------------------------------
 
 
-def test_a_request_of_no_tenant_is_denied() -> None:
-    """An identity that some code made without one must not read what is where the thread happens to be."""
+def test_a_request_without_a_tenant_is_denied() -> None:
+    """Code may make such an identity. The request must not read from whatever tenant the thread is in."""
     from declbind.core.errors import ClientError
 
     with override_bindings(NUMBERS) as registry, pytest.raises(ClientError) as caught:
@@ -196,7 +196,7 @@ def test_a_request_of_no_tenant_is_denied() -> None:
     assert caught.value.code == "denied"
 
 
-def test_a_proof_names_the_tenant() -> None:
+def test_a_proof_contains_the_tenant() -> None:
     holders = [Holder("e", "1", "s", "g", tenant) for tenant in ("acme", "beta", "")]
     for holder in holders:
         assert [other.read(holder.issue(7)) for other in holders] == [
@@ -205,7 +205,7 @@ def test_a_proof_names_the_tenant() -> None:
 
 
 def test_actors_of_two_tenants_are_different() -> None:
-    """Whatever the names of tenants and the keys of users."""
+    """This holds for any names of tenants and keys of users."""
     users = [User(pk=pk) for pk in (1, 2)]
     names = [idempotency.name_actor(user, "", tenant) for user in users for tenant in ("", "a", "b", 'a", "user:1')]
     assert len(set(names)) == 8
@@ -234,7 +234,7 @@ async def test_a_snapshot_is_shared_inside_a_tenant_only(monkeypatch: pytest.Mon
     assert sorted(read) == ["acme", "beta"]
 
 
-def test_a_tenant_that_cannot_be_asked_stops_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_tenant_does_not_affect_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> str:
         raise tenancy.TenantError("gone")
 
@@ -272,7 +272,7 @@ def test_the_hub_finds_subscriptions_by_tenant() -> None:
 
 
 def test_a_hub_that_ignores_tenants_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Negative control."""
+    """Negative control: the hub finds subscriptions of all tenants."""
     monkeypatch.setattr(Hub, "_groups_of", lambda self, event: tuple(self._by_tenant.values()))
     with pytest.raises(AssertionError):
         check_dispatch()
@@ -312,7 +312,7 @@ def find_unfiltered(paths: list[Path]) -> list[str]:
 
 
 def test_the_console_reads_the_tables_of_tenants_by_one_function() -> None:
-    """A query that does not go through ``shown`` shows the rows of all tenants."""
+    """A query that bypasses ``shown`` would show the rows of all tenants."""
     paths = [*(ROOT / "declbind/console").glob("*.py"), *(ROOT / "admin_ui").glob("*.py")]
     assert find_unfiltered([path for path in paths if path.name not in OF_ALL]) == []
     # Negative control: it finds those that there are.
@@ -321,7 +321,7 @@ def test_the_console_reads_the_tables_of_tenants_by_one_function() -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("site", ["Separate"], indirect=True)
-def test_what_is_shown_is_of_the_tenant_of_the_admin() -> None:
+def test_the_admin_shows_rows_of_its_tenant_only() -> None:
     from declbind.console.shown import at_a_shell, sees_all, shown
 
     with override_bindings(NUMBERS):

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,15 +34,15 @@ TRUCKS = {"stream": "trucks", "model": "zoo.Truck", "fields": ["plate", "load"],
 
 @pytest.fixture
 def switching(db: None) -> Iterator[None]:
-    """Have the connection of this thread be one that switches schemas."""
-    one: Any = connections["default"]
+    """Use a connection that switches schemas in this thread."""
+    one: object = connections["default"]
     plain = type(one)
     one.__class__ = type("DatabaseWrapper", (plain,), {"set_schema": lambda self, name: None})
     yield
     one.__class__ = plain
 
 
-def make_keeper() -> Any:
+def make_keeper() -> object:
     return Keeper.objects.create(name="Ann")
 
 
@@ -60,7 +60,9 @@ def bulk_update(keeper: Any) -> None:
     Keeper.objects.bulk_update([keeper], ["name"])
 
 
-WRITES = {
+Write = Callable[[Keeper], object]
+
+WRITES: dict[str, Write] = {
     "create": lambda keeper: Keeper.objects.create(name="Cid"),
     "save": save,
     "save_loaded": save_loaded,
@@ -75,10 +77,10 @@ WRITES = {
 
 @pytest.fixture
 def failures() -> Iterator[list[tuple[str, Exception]]]:
-    """Collect the faults of bindings that are reported."""
+    """Collect the reported faults of bindings."""
     found: list[tuple[str, Exception]] = []
 
-    def note(*, stream: str, error: Exception, **kwargs: Any) -> None:
+    def note(*, stream, error, **kwargs):
         found.append((stream, error))
 
     signals.binding_failed.connect(note)
@@ -86,11 +88,11 @@ def failures() -> Iterator[list[tuple[str, Exception]]]:
     signals.binding_failed.disconnect(note)
 
 
-def told(events: Any) -> list[Any]:
+def told(events: Any) -> list[object]:
     return [(event.stream, event.kind, event.changes, event.data) for event in events]
 
 
-def resync_of(stream: str) -> Any:
+def resync_of(stream: str) -> object:
     return stream, Event.BULK, [("*", "resync")], {}
 
 
@@ -104,20 +106,23 @@ def check_that_no_row_is_sent(write: Any, failures: Any) -> None:
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
-def test_each_write_is_one_resync_and_one_fault(write: Any, switching: None, failures: Any) -> None:
-    """Whatever method it is, and the write is done."""
+def test_each_write_is_one_resync_and_one_fault(write: Write, switching: None, failures: object) -> None:
+    """This holds for each way to write, and the write succeeds."""
     check_that_no_row_is_sent(write, failures)
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
-def test_rows_that_are_mixed_would_be_caught(write: Any, switching: None, failures: Any, monkeypatch: Any) -> None:
-    """A variant that takes the database for one without tenants."""
+def test_rows_that_are_mixed_would_be_caught(
+    write: Write, switching: None, failures: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Control: a variant that treats the database as one without tenants."""
     monkeypatch.setattr(tenants, "are_mixed", lambda using: False)
     with pytest.raises(AssertionError):
         check_that_no_row_is_sent(write, failures)
 
 
 def test_lists_and_children_send_no_row_either(switching: None) -> None:
+    """Their changes are resyncs too."""
     animal, food = Animal.objects.create(name="Owl"), Food.objects.create(name="mice")
     with override_bindings(FED, TRUCKS), capture_events() as events:
         animal.foods.add(food)
@@ -127,8 +132,8 @@ def test_lists_and_children_send_no_row_either(switching: None) -> None:
     assert told(events) == [resync_of("fed"), resync_of("fed"), resync_of("trucks"), resync_of("trucks")]
 
 
-def test_a_write_goes_on_without_a_log(switching: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the log is not within reach of the schema."""
+def test_a_write_succeeds_without_access_to_the_log(switching: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tables of the log are not on the search path."""
     monkeypatch.setattr(log, "insert", lambda drafts, connection: run("SELECT * FROM of_no_such_table"))
     with override_bindings(GROUPED):
         keeper = make_keeper()
@@ -142,7 +147,7 @@ def run(statement: str) -> None:
 
 
 def give_numbers() -> None:
-    """Make the events of marks, and give all events their offsets."""
+    """Make the events of marks, and number all events."""
     sequencer.settle("default")
     while sequencer.sequence("default"):
         pass
@@ -151,7 +156,7 @@ def give_numbers() -> None:
 @pytest.mark.needs_triggers
 @pytest.mark.django_db(transaction=True)
 def test_triggers_send_no_row_either(switching: None, failures: Any) -> None:
-    """A mark does not say in which schema its row is."""
+    """A mark does not contain the schema of its row."""
     with override_bindings({**GROUPED, "capture": "triggers"}):
         upkeep.install("default")
         try:
@@ -173,7 +178,7 @@ def test_triggers_send_no_row_either(switching: None, failures: Any) -> None:
 
 
 def test_the_check_names_the_database(switching: None) -> None:
-    """And is silent if the settings say how tenants are told apart."""
+    """It reports nothing if the settings say how tenants are distinguished."""
     [message] = checks.check_tenants()
     assert message.id == "declbind.E008"
     assert message.msg.startswith("DATABASES['default'] has the backend ")
@@ -203,8 +208,8 @@ def test_a_class_that_cannot_be_used_is_an_error(path: str, text: str) -> None:
     assert message.hint is not None
 
 
-def test_tables_and_sessions_belong_where_tenants_need_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of declbind are shared, and sessions are where users are."""
+def test_the_checks_find_tables_and_sessions_in_the_wrong_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables of declbind must be shared, and sessions must be where users are."""
 
     def ids() -> list[str]:
         with override_settings(DECLBIND=separate()):
@@ -231,7 +236,7 @@ def test_tables_and_sessions_belong_where_tenants_need_them(monkeypatch: pytest.
 
 @pytest.mark.parametrize("path", ["writable", "relate"])
 def test_relations_that_clients_write_need_a_rule(path: str) -> None:
-    """With tenants, as with a scope."""
+    """With tenants as with a scope, `relate` is required."""
     record = {"stream": "animals", "model": "zoo.Animal", "fields": ["name", "keeper"]}
     ruled = {**record, "writable": ["name"]} if path == "writable" else {**record, "relate": {"keeper": "any"}}
     with override_settings(DECLBIND=separate()):
@@ -248,7 +253,7 @@ def test_triggers_are_refused_with_tenants() -> None:
 
 
 @pytest.mark.django_db
-def test_the_page_of_a_binding_says_so(switching: None) -> None:
+def test_the_page_of_a_binding_reports_the_missing_setting(switching: None) -> None:
     with override_bindings(GROUPED):
         [first, *_] = unseen.find_gaps(get_registry().by_stream["keepers"], "default")
     assert first.is_fault
@@ -256,8 +261,8 @@ def test_the_page_of_a_binding_says_so(switching: None) -> None:
 
 
 @pytest.mark.django_db
-def test_nothing_is_said_of_a_plain_database() -> None:
-    """Negative control."""
+def test_nothing_is_reported_for_a_plain_database() -> None:
+    """Negative control: the backend does not switch schemas."""
     assert checks.check_tenants() == []
     assert not tenants.are_mixed("default")
 
@@ -273,14 +278,16 @@ def test_nothing_is_said_of_a_plain_database() -> None:
         ("shop.django_tenants", False),
     ],
 )
-def test_an_installed_app_is_recognised_by_its_package(name: str, is_one: bool, monkeypatch: Any) -> None:
+def test_an_installed_app_is_recognised_by_its_package(
+    name: str, is_one: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(apps, "get_app_configs", lambda: [SimpleNamespace(name="declbind"), SimpleNamespace(name=name)])
     found = checks.check_tenants()
     assert [message.id for message in found] == (["declbind.E008"] if is_one else [])
 
 
 def test_a_backend_is_recognised_by_its_methods_or_its_package() -> None:
-    """Whatever it is derived from."""
+    """This holds for backends with any base class."""
     of_package = type("Wrapper", (), {"__module__": "django_pgschemas.postgresql.base"})
     assert tenants._switches(type("Own", (of_package,), {}))
     assert tenants._switches(type("Tenants", (), {"set_tenant": lambda self: None}))
@@ -301,7 +308,7 @@ def take_course(database: str, *arguments: str) -> dict[str, Any]:
 
 
 def test_rows_of_two_schemas_are_not_sent(postgres_database: str) -> None:
-    """The log is found from a schema in which it is not, and a write goes on where it cannot be found."""
+    """The log is found from a schema without it, and a write succeeds where the log cannot be found."""
     said = take_course(postgres_database)
     assert said["checks"] == ["declbind.E008"]
     assert said["events"] == [["keepers", Event.BULK, [["*", "resync"]], "{}"]] * 6
@@ -311,8 +318,8 @@ def test_rows_of_two_schemas_are_not_sent(postgres_database: str) -> None:
     assert said["rows"] == {"acme": ["again of acme", "alone", "alone too"], "beta": ["again of beta"], "public": []}
 
 
-def test_without_the_guard_rows_of_two_schemas_are_mixed(postgres_database: str) -> None:
-    """Negative control: both are sent to the same subscribers, and a write fails where the log is out of reach."""
+def test_a_missing_guard_would_be_caught(postgres_database: str) -> None:
+    """Negative control: subscribers get rows of both schemas, and a write fails where the log cannot be found."""
     said = take_course(postgres_database, "mixing")
     texts = " ".join(data for _, _, _, data in said["events"])
     assert "of acme" in texts

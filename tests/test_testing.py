@@ -1,11 +1,10 @@
-"""The testing tools for users report unmet requirements at once."""
+"""The testing tools for users: they report an unmet requirement at once."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -32,7 +31,7 @@ def at_once() -> Iterator[None]:
     assert time.monotonic() - started < AT_ONCE
 
 
-async def speak() -> dict[str, Any]:
+async def speak() -> dict[str, object]:
     with override_bindings(NUMBERS):
         async with Client() as client:
             return await subscribe(client)
@@ -57,35 +56,35 @@ class InTestCase(TestCase):
 class InTransactionTestCase(TransactionTestCase):
     """Negative control: a test case that commits."""
 
-    async def test_it_works(self) -> None:
+    async def test_it_is_accepted(self) -> None:
         assert (await speak())["ok"]
 
-    def test_it_works_from_sync_code(self) -> None:
+    def test_it_is_accepted_in_sync_code(self) -> None:
         assert async_to_sync(speak)()["ok"]
 
 
 @pytest.mark.django_db
-async def test_pytest_djangos_transaction_gets_an_error() -> None:
+async def test_the_transaction_of_pytest_django_is_an_error() -> None:
     with pytest.raises(RuntimeError) as raised:
         await speak()
     assert str(raised.value) == TEXT
 
 
-def test_the_fixture_db_gets_an_error(db: None) -> None:
+def test_the_fixture_db_is_an_error(db: None) -> None:
     with pytest.raises(RuntimeError) as raised:
         async_to_sync(speak)()
     assert str(raised.value) == TEXT
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_committed_data_works() -> None:
+async def test_committed_data_is_accepted() -> None:
     """Negative control: a finished transaction does not count."""
     await store()
     assert (await speak())["ok"]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_transaction_of_the_tests_own_gets_an_error() -> None:
+def test_a_transaction_of_the_test_itself_is_an_error() -> None:
     with transaction.atomic(), pytest.raises(RuntimeError):
         async_to_sync(speak)()
     assert not connection.in_atomic_block
@@ -93,7 +92,7 @@ def test_a_transaction_of_the_tests_own_gets_an_error() -> None:
 
 
 class WithoutDatabase(SimpleTestCase):
-    """A test case that may use no database, because looking for a transaction makes no query."""
+    """A test case without access to a database: the search for a transaction makes no query."""
 
-    def test_nothing_is_asked(self) -> None:
+    def test_no_query_is_made(self) -> None:
         assert testing.find_transactions() == []

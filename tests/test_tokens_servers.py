@@ -29,7 +29,7 @@ def open_by(server: Any, way: str, token: str, *more: str) -> Any:
 @pytest.mark.parametrize("program", ["uvicorn", "daphne"])
 @pytest.mark.parametrize("way", ["header", "subprotocol"])
 def test_a_token_opens_a_connection_under_a_real_server(django_server, program, way):
-    """It is served as its user, renewed on the open socket, and closed with 4401 when the token ends."""
+    """The connection has the token's user, is renewed while open, and is closed with 4401 when the token ends."""
     user = make_user("example.view_integervalue", "example.add_integervalue")
     server = django_server(program=program)
     with open_by(server, way, tokens.issue(user), BATCH_PROTOCOL) as connection:
@@ -53,8 +53,8 @@ def test_a_refused_token_is_closed_with_a_code_that_a_browser_can_read(django_se
 
 
 @pytest.mark.parametrize("program", ["uvicorn", "daphne"])
-def test_a_token_that_ends_soon_is_announced_on_the_wire(django_server, program):
-    """In the form of the notices that are about the whole connection."""
+def test_a_token_that_ends_soon_is_announced_by_a_real_server(django_server, program):
+    """The frame is a notice about the whole connection."""
     with open_by(django_server(program=program), "subprotocol", tokens.issue(make_user(), lifetime=20)) as connection:
         frame = receive(connection)
         assert {**frame, "payload": frame["payload"]["action"]} == {

@@ -1,4 +1,4 @@
-"""Rows that are deleted without a statement of their own: replaced by new ones, or by a key of their own table."""
+"""Rows that are deleted without a statement of their own: by `REPLACE`, or by a foreign key to their own table."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from django.apps import apps
 from django.db import connection, models
 from django.db.utils import IntegrityError
+from pytest_django import Settings
 
 from tests.test_trigger_reporting import marking, run
 from tests.zoo.models import Food
@@ -28,7 +29,7 @@ def told(events: list[Any]) -> list[Any]:
 @sqlite_only
 @pytest.mark.parametrize("is_recursive", [False, True])
 def test_replaced_rows_are_deleted_and_the_new_one_is_created(is_recursive: bool) -> None:
-    """By another key, by the same, and two at once; a row without conflicts is only inserted."""
+    """The new row has another key or the same, or replaces two rows. A row without conflicts is only inserted."""
     hay, nuts, figs = (Food.objects.create(name=name) for name in ("hay", "nuts", "figs"))
     run(f"PRAGMA recursive_triggers = {int(is_recursive)}")
     try:
@@ -75,7 +76,7 @@ def test_rows_that_only_conflict_with_an_insert_stay() -> None:
 
 
 @sqlite_only
-def test_candidates_count_nothing_towards_the_limit(settings: Any) -> None:
+def test_candidates_do_not_count_towards_the_limit(settings: Settings) -> None:
     """An upsert at the limit is reported row by row."""
     settings.DECLBIND = {"BULK_LIMIT": 3}
     for name in "abc":
@@ -112,8 +113,8 @@ def nodes() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("by", ["orm", "sql"])
-def test_rows_that_the_tables_own_key_deletes_are_reported(nodes: Any, by: str) -> None:
-    """A chain of rows is deleted, of which the statement names the first."""
+def test_rows_deleted_by_a_foreign_key_to_their_own_table_are_reported(nodes: Any, by: str) -> None:
+    """The statement deletes the first row of a chain."""
     above = None
     for name in ("a", "b", "c"):
         above = nodes.objects.create(name=name, parent=above)

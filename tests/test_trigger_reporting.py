@@ -10,6 +10,7 @@ import pytest
 from django.apps import apps
 from django.core import serializers
 from django.db import connection, models, transaction
+from pytest_django import Settings
 
 from declbind.models import Event
 from declbind.outbound import entries, writes
@@ -56,7 +57,7 @@ def told(events: list[Any]) -> list[Any]:
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES.keys())
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
-def test_triggers_report_what_the_hooks_would_and_nothing_twice(way: Way, write: Callable[[Keeper], Any]) -> None:
+def test_triggers_report_what_the_hooks_would_and_nothing_twice(way: Way, write: Callable[[Keeper], object]) -> None:
     """This holds whatever another package does to the statements."""
     found = []
     for binding, inside in ((ROWS, contextlib.nullcontext), (KEEPERS, way)):
@@ -79,6 +80,7 @@ def test_a_delete_of_all_rows_by_sql_is_reported_once() -> None:
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no TRUNCATE.")
 def test_a_truncated_table_is_reported_once() -> None:
+    """All groups get one resync."""
     Keeper.objects.create(name="Ann")
     with marking(KEEPERS) as events:
         run("TRUNCATE zoo_keeper CASCADE")
@@ -135,8 +137,8 @@ def test_a_missing_trigger_loses_no_event() -> None:
             transaction.set_rollback(True)
 
 
-def test_a_verification_left_out_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Control: cached knowledge of triggers is trusted."""
+def test_trusting_cached_knowledge_of_triggers_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control: the existence of the triggers is not verified."""
     if connection.vendor != "postgresql":
         pytest.skip("SQLite asks at each write.")
     monkeypatch.setattr(writes.CapturedWrite, "run_verified", lambda self, write, model: self.run(write))
@@ -195,7 +197,7 @@ def test_writes_after_a_call_are_changes_of_their_own() -> None:
 
 
 def test_marks_carry_the_writer_and_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Like the hooks' events; other writers are known by their sessions."""
+    """They equal those of the hooks' events. Other writers are identified by their database sessions."""
     monkeypatch.setattr(entries, "_origin", lambda: "manage.py work")
     ann = Keeper.objects.create(name="Ann")
     with marking(KEEPERS):
@@ -208,8 +210,8 @@ def test_marks_carry_the_writer_and_the_program(monkeypatch: pytest.MonkeyPatch)
     assert found == [("carol", "manage.py work")] * 2 + [("", "manage.py work")]
 
 
-def test_fixtures_that_are_not_captured_are_not_marked_either(settings: Any) -> None:
-    """``CAPTURE_RAW`` applies to triggers as to hooks."""
+def test_fixtures_that_are_not_captured_are_not_marked_either(settings: Settings) -> None:
+    """``CAPTURE_RAW`` applies to triggers and to hooks."""
     settings.DECLBIND = {"CAPTURE_RAW": False}
     text = serializers.serialize("json", [Keeper(pk=77, name="Ann")])
     truck = serializers.serialize("json", Truck.objects.filter(pk=Truck.objects.create(plate="A").pk))
@@ -221,10 +223,10 @@ def test_fixtures_that_are_not_captured_are_not_marked_either(settings: Any) -> 
     assert [event.data.get("name") for event in events] == ["Bea"]
 
 
-def test_the_doorbell_rings_for_marks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_marks_wake_readers_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A write that triggers report reaches clients as fast as one that hooks report."""
     ann = Keeper.objects.create(name="Ann")
-    rung: list[Any] = []
+    rung: list[object] = []
     monkeypatch.setattr("declbind.outbound.log.ring_after_commit", lambda connection: rung.append(connection.alias))
     with marking(KEEPERS):
         rung.clear()

@@ -1,60 +1,27 @@
-"""Triggers: raw SQL and other programs are captured, nothing is reported twice, and `status` is right."""
+"""Writes by raw SQL and other programs, which triggers capture, without reporting any write twice."""
 
 import contextlib
 import datetime as dt
-import io
-import json
 import sqlite3
 import uuid
 
 import pytest
-from django.apps import apps
-from django.core.management import call_command
-from django.db import OperationalError, connection, models, transaction
-from django.db.migrations import Migration
-from django.db.models.signals import post_migrate, pre_migrate
+from django.db import connection, transaction
 
-from declbind.console import doctor, unseen
 from declbind.models import Event
 from declbind.outbound import log, sequencer, writes
-from declbind.outbound.triggers import migrating, upkeep
-from declbind.registry import get_registry
 from declbind.testing import capture_events, override_bindings
 from tests.test_capture import changes
 from tests.test_field_types import all_cases, each_column, record
+from tests.trigger_marks import BY_NAME, FED, KEEPERS, TRUCKS, marking, run
 from tests.zoo.columns import Column
 from tests.zoo.models import Animal, Bear, Crate, Feather, Food, Keeper, Truck
 
 pytestmark = [pytest.mark.django_db, pytest.mark.needs_triggers]
 
-KEEPERS = {"stream": "keepers", "model": "zoo.Keeper", "fields": ["name", "retired"], "capture": "triggers"}
-BY_NAME = {**KEEPERS, "groups": ["n-{name}"]}
-TRUCKS = {"stream": "trucks", "model": "zoo.Truck", "fields": ["plate", "load"], "capture": "triggers"}
-FED = {"stream": "fed", "model": "zoo.Animal", "fields": ["name", "foods"], "capture": "triggers"}
-
-
-@contextlib.contextmanager
-def marking(*bindings):
-    """Put bindings in force with their triggers, and collect the events of the block."""
-    with override_bindings(*bindings):
-        upkeep.install("default")
-        try:
-            with capture_events() as events:
-                yield events
-        finally:
-            upkeep.remove("default")
-
-
-def run(sql, *params):
-    with connection.cursor() as cursor:
-        cursor.execute(sql, params)
-
-
-# raw SQL ------------------------------------------------------------------------------------------------------------
-
 
 def test_raw_sql_is_captured_in_all_its_forms():
-    """Insert, update and delete, with data as stored and the groups of each state."""
+    """Insert, update and delete have events with the stored data and the groups of each state."""
     ann = Keeper.objects.create(name="Ann")
     with marking(BY_NAME) as events:
         run("UPDATE zoo_keeper SET name = 'Bea' WHERE id = %s", ann.pk)
@@ -83,7 +50,7 @@ def test_without_triggers_raw_sql_is_not_captured():
 
 
 def test_raw_and_orm_writes_keep_their_order():
-    """A row that both write ends for the client as it ends in the database."""
+    """A row that both write has the same last value for the client and in the database."""
     ann = Keeper.objects.create(name="a")
     with marking(KEEPERS) as events:
         for number in range(3):
@@ -115,7 +82,7 @@ def test_hooks_that_do_not_stand_down_would_be_caught(monkeypatch):
         test_nothing_is_reported_twice()
 
 
-def test_rolled_back_marks_leave_nothing():
+def test_rolled_back_marks_leave_no_event():
     """A mark is in the transaction of its write."""
     ann = Keeper.objects.create(name="Ann")
     with marking(KEEPERS) as events:
@@ -138,7 +105,7 @@ def test_failed_orm_write_leaves_the_triggers_active():
 
 
 def test_bindings_without_triggers_get_no_events_of_marks():
-    """Each binding opts into triggers."""
+    """Triggers are an option of each binding."""
     ann = Keeper.objects.create(name="Ann")
     with marking(KEEPERS, {**KEEPERS, "stream": "other", "capture": "orm"}) as events:
         run("UPDATE zoo_keeper SET name = 'x' WHERE id = %s", ann.pk)
@@ -150,7 +117,7 @@ def test_bindings_without_triggers_get_no_events_of_marks():
 
 @each_column
 def test_each_type_of_column_is_marked_without_loss(model, name):
-    """The event of a mark equals that of a hook: when the row is created, changed, and deleted."""
+    """A mark and a hook give the same event when the row is created, changed and deleted."""
     with override_bindings(record(model)), capture_events() as hooked:
         rows = [model.objects.create(**{name: case.value}) for case in all_cases(name)]
     with marking({**record(model), "capture": "triggers"}) as events:
@@ -263,8 +230,8 @@ def test_unconvertible_marks_do_not_block_the_log(caplog, monkeypatch):
     assert "zoo_keeper" in caplog.text
 
 
-def test_the_log_stays_whole():
-    """Offsets have no gap, before and after marks became events, whatever their number."""
+def test_marks_leave_no_gap_in_the_log():
+    """This holds before and after marks become events, whatever their number."""
     ann = Keeper.objects.create(name="a")
     with marking({**KEEPERS, "where": {"retired": False}}, {**KEEPERS, "stream": "twice"}) as events:
         before = log.load_head("default")
@@ -284,8 +251,8 @@ def test_the_log_stays_whole():
     assert sorted(event.stream for event in events) == ["keepers"] * 3 + ["twice"] * 4
 
 
-def test_a_snapshot_names_a_state_with_its_marks():
-    """Rows in a snapshot are not sent again."""
+def test_a_snapshot_includes_the_marks_of_its_state():
+    """Rows in the snapshot are not sent again."""
     ann = Keeper.objects.create(name="a")
     with marking(KEEPERS):
         run("UPDATE zoo_keeper SET name = 'b' WHERE id = %s", ann.pk)
@@ -309,8 +276,8 @@ def test_copy_and_truncate_on_postgresql():
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite writes values one way only.")
-def test_the_writers_own_settings_change_nothing():
-    """The date and byte formats of the writer's session do not matter."""
+def test_settings_of_the_writer_do_not_matter():
+    """They may set other formats for dates and bytes."""
     columns = {"stream": "columns", "model": "zoo.Column", "fields": "__all__", "capture": "triggers"}
     moment = dt.datetime(2026, 2, 3, 4, 5, 6, 789, tzinfo=dt.UTC)
     row = Column.objects.create(
@@ -377,209 +344,3 @@ def test_another_program_is_captured():
                 other.execute("UPDATE zoo_keeper SET name = 'Bea' WHERE id = %s", [ann.pk])
     assert [event.data["name"] for event in events] == ["Bea"]
     assert Event.objects.get(stream="keepers", kind="row").origin.startswith("SQL")
-
-
-# upkeep -------------------------------------------------------------------------------------------------------------
-
-
-def states():
-    return {state.table: (state.state, state.unmarked) for state in upkeep.load_states("default")}
-
-
-def test_status_from_nothing_to_installed_and_back():
-    """The states are missing, installed, left over, and none."""
-    every = ("insert", "update", "delete")
-    with override_bindings(TRUCKS):
-        assert {table: state for table, (state, _) in states().items()} == {
-            "zoo_truck": "missing",
-            "zoo_vehicle": "missing",
-        }
-        assert set(every) <= set(states()["zoo_truck"][1])
-        upkeep.install("default")
-        assert set(states().values()) == {("installed", ())}
-    with override_bindings():
-        assert set(states().values()) == {("left over", ())}
-        upkeep.install("default")
-        assert states() == {}
-
-
-def test_status_detects_changes_of_triggers():
-    """A removed trigger, a binding that needs another column, and a disabled trigger are detected."""
-    with override_bindings(KEEPERS):
-        upkeep.install("default")
-        name = "declbind_update" if connection.vendor == "postgresql" else "declbind_update_zoo_keeper"
-        run(f"DROP TRIGGER {name}" + (" ON zoo_keeper" if connection.vendor == "postgresql" else ""))
-        assert states() == {"zoo_keeper": ("missing", ("update",))}
-        upkeep.install("default")
-        if connection.vendor == "postgresql":
-            run("ALTER TABLE zoo_keeper DISABLE TRIGGER declbind_insert")
-            assert states() == {"zoo_keeper": ("disabled", ("insert",))}
-            upkeep.install("default")
-    with override_bindings({**KEEPERS, "fields": ["name"]}):
-        assert states() == {"zoo_keeper": ("outdated", ())}
-        upkeep.install("default")
-        assert states() == {"zoo_keeper": ("installed", ())}
-
-
-def test_installing_resyncs_all_subscribers():
-    """Earlier writes may not have been captured."""
-    with override_bindings(KEEPERS):
-        with capture_events() as events:
-            upkeep.install("default")
-            upkeep.install("default")
-        assert [event.changes for event in events] == [[("*", "resync")]]
-
-
-def test_outdated_triggers_still_report_all_columns():
-    """A column that a mark lacks is read from the row as it is now."""
-    ann = Keeper.objects.create(name="Ann")
-    with override_bindings({**KEEPERS, "fields": ["name"]}):
-        upkeep.install("default")
-    with override_bindings(KEEPERS):
-        with capture_events() as events:
-            run("UPDATE zoo_keeper SET name = 'x' WHERE id = %s", ann.pk)
-        assert [event.data for event in events] == [{"name": "x", "retired": False}]
-
-
-# migrations ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def thing():
-    """Return a model whose table migrations create and change, with an app's state for them."""
-
-    class Thing(models.Model):
-        name = models.CharField(max_length=20)
-        colour = models.CharField(max_length=20, default="red")
-        size = models.IntegerField(default=0)
-
-        class Meta:
-            app_label = "zoo"
-
-    with connection.schema_editor() as editor:
-        editor.create_model(Thing)
-    yield Thing
-    with connection.schema_editor() as editor:
-        editor.delete_model(Thing)
-    del apps.all_models["zoo"]["thing"]
-    apps.clear_cache()
-
-
-def migrate(operation):
-    """Run an operation as ``migrate`` does, between its two signals."""
-    config = apps.get_app_config("zoo")
-    plan = [(Migration("0001_thing", "zoo"), False)]
-    pre_migrate.send(sender=config, app_config=config, using="default", plan=plan, apps=apps, verbosity=0)
-    with connection.schema_editor() as editor:
-        operation(editor)
-    post_migrate.send(sender=config, app_config=config, using="default", plan=plan, apps=apps, verbosity=0)
-
-
-THINGS = {"stream": "things", "model": "zoo.Thing", "fields": ["name", "colour"], "capture": "triggers"}
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_column_that_triggers_watch_can_be_taken_away(thing):
-    """On SQLite a trigger would prevent it. The other columns get triggers again, and clients a resync."""
-    row = thing.objects.create(name="a")
-    with override_bindings(THINGS):
-        upkeep.install("default")
-        colour = thing._meta.get_field("colour")
-        with capture_events() as events:
-            migrate(lambda editor: editor.remove_field(thing, colour))
-    with override_bindings({**THINGS, "fields": ["name"]}):
-        before = states()["zoo_thing"][0]
-        upkeep.install("default")
-        with capture_events() as heard:
-            run("UPDATE zoo_thing SET name = 'b' WHERE id = %s", row.pk)
-        upkeep.remove("default")
-    assert [event.data for event in heard] == [{"name": "b"}]
-    assert before == "outdated"
-    if connection.vendor == "sqlite":
-        assert [event.changes for event in events] == [[("*", "resync")]]
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_column_that_triggers_watch_would_be_held_on_to(thing, monkeypatch):
-    """Control: without the signals such a migration fails on SQLite, and only there."""
-    monkeypatch.setattr(migrating, "take_out", lambda **kwargs: None)
-    with override_bindings(THINGS):
-        upkeep.install("default")
-        with connection.schema_editor() as editor:
-            colour = thing._meta.get_field("colour")
-            if connection.vendor == "sqlite":
-                with pytest.raises(OperationalError):
-                    editor.remove_field(thing, colour)
-            else:
-                editor.remove_field(thing, colour)
-        upkeep.remove("default")
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_recreated_table_gets_its_triggers_again(thing):
-    """Otherwise `status` reports it: a migration without the signals silently loses SQLite's triggers."""
-    size = thing._meta.get_field("size")
-    wider = models.CharField(max_length=20, null=True)
-    wider.set_attributes_from_name("size")
-    wider.model = thing
-    with override_bindings(THINGS):
-        upkeep.install("default")
-        migrate(lambda editor: editor.alter_field(thing, size, wider))
-        assert states()["zoo_thing"][0] == "installed"
-        with connection.schema_editor() as editor:
-            editor.alter_field(thing, wider, size)
-        lost = connection.vendor == "sqlite"
-        assert states()["zoo_thing"][0] == ("missing" if lost else "installed")
-        upkeep.remove("default")
-
-
-# the command --------------------------------------------------------------------------------------------------------
-
-
-def command(*arguments):
-    """Run the verb; return its output and its status."""
-    printed = io.StringIO()
-    try:
-        call_command("declbind", "triggers", *arguments, stdout=printed)
-    except SystemExit as error:
-        return printed.getvalue(), error.code
-    return printed.getvalue(), 0
-
-
-def test_the_command_from_status_to_removal():
-    """Status 1 while a write may be missed; JSON for programs; the statements, without running them."""
-    with override_bindings(KEEPERS):
-        text, status = command()
-        assert status == 1
-        assert "zoo_keeper  missing" in text
-        assert "triggers --install" in text
-        text, status = command("--sql")
-        assert status == 0
-        assert "CREATE TRIGGER" in text
-        assert states()["zoo_keeper"][0] == "missing"
-        assert command("--install")[1] == 0
-        text, status = command("--status", "--format", "json")
-        assert json.loads(text) == {
-            "ok": True,
-            "tables": [{"table": "zoo_keeper", "state": "installed", "unmarked": [], "streams": ["keepers"]}],
-        }
-        assert command("--remove")[1] == 0
-        assert states()["zoo_keeper"][0] == "missing"
-
-
-def test_show_and_doctor_report_gaps():
-    """A gap in intended capture is a fault; another gap is a note."""
-    with override_bindings({**KEEPERS, "capture": "orm"}):
-        binding = get_registry().by_stream["keepers"]
-        assert [gap.is_fault for gap in unseen.find_gaps(binding, "default")] == [False]
-        assert [finding.level for finding in doctor._capture("default")] == ["ok"]
-    with override_bindings(KEEPERS):
-        binding = get_registry().by_stream["keepers"]
-        first = unseen.find_gaps(binding, "default")[0]
-        assert first.is_fault
-        assert "zoo_keeper" in first.text
-        finding = next(doctor._capture("default"))
-        assert (finding.level, finding.action) == ("bad", unseen.INSTALL)
-        upkeep.install("default")
-        assert [finding.level for finding in doctor._capture("default")] == ["ok"]
-        upkeep.remove("default")

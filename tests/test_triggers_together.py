@@ -4,7 +4,6 @@ import contextlib
 import json
 import random
 import threading
-from typing import Any
 
 import pytest
 from django.db import IntegrityError, connection, connections, transaction
@@ -77,7 +76,7 @@ class Reader:
 
     def __init__(self):
         self.cursor = log.load_head("default").offset
-        self.groups: dict[str, dict[str, Any]] = {}
+        self.groups: dict[str, dict[str, object]] = {}
         self.lost: list[tuple[int, int]] = []
 
     def read(self):
@@ -98,7 +97,7 @@ class Reader:
 
 def stored():
     """Return the stored rows, by group."""
-    groups: dict[str, dict[str, Any]] = {"retired-false": {}, "retired-true": {}}
+    groups: dict[str, dict[str, object]] = {"retired-false": {}, "retired-true": {}}
     for row in Keeper.objects.all():
         groups[f"retired-{str(row.retired).lower()}"][str(row.pk)] = {"name": row.name, "retired": row.retired}
     return groups
@@ -139,7 +138,7 @@ def run_together():
     return reader
 
 
-def test_a_reader_ends_with_what_is_stored():
+def test_a_reader_ends_with_the_stored_rows():
     """This holds for any writer and any order of commits, and no offset is left out."""
     reader = run_together()
     assert reader.lost == []
@@ -148,7 +147,7 @@ def test_a_reader_ends_with_what_is_stored():
     }
 
 
-def test_marks_out_of_their_place_are_detected(monkeypatch):
+def test_marks_in_the_wrong_order_would_be_caught(monkeypatch):
     """Control: marks of one batch in the wrong order leave the reader with outdated rows."""
     original = marks.convert
 
@@ -159,7 +158,7 @@ def test_marks_out_of_their_place_are_detected(monkeypatch):
     assert_caught()
 
 
-def test_marks_treated_as_events_are_detected(monkeypatch):
+def test_marks_treated_as_events_would_be_caught(monkeypatch):
     """Control: a process that reads or numbers past a mark loses it, or repeats later events."""
     for module in (sequencer, log):
         monkeypatch.setattr(module, "FIRST_MARK", "9223372036854775807")

@@ -1,4 +1,4 @@
-"""Users in one database, bound models and declbind in another: the whole course, on each kind of database."""
+"""Users in one database, bound models and declbind in another: the whole course on each kind of database."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import subprocess
 import sys
 import uuid
 from pathlib import Path
-from typing import Any
 
 import pytest
 from django.db import connection
@@ -17,7 +16,7 @@ from django.db import connection
 from tests.servers import ROOT
 
 
-def two_databases(folder: Path) -> dict[str, Any]:
+def two_databases(folder: Path) -> dict[str, object]:
     """Return the settings of two databases of this run's kind, with names of their own on a server."""
     names = {alias: f"two_{alias}_{uuid.uuid4().hex[:8]}" for alias in ("default", "other")}
     if connection.vendor == "sqlite":
@@ -77,7 +76,7 @@ def test_the_course_completes_on_two_databases(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="files need no server")
 def test_a_new_site_is_set_up_by_migrate(tmp_path: Path) -> None:
-    """Either database first; before that, commands and checks name the database that lacks its tables."""
+    """The order of the databases does not matter. Before that, commands and checks name the database without tables."""
     site = Site(tmp_path)
     file = tmp_path / "records.json"
     file.write_text('{"stream": "notes", "model": "shop.Note", "fields": ["text"]}')

@@ -1,4 +1,4 @@
-"""The ways in which a right to view is lost, each as one function of the one who loses it, in one transaction."""
+"""The ways in which a user loses the permission to view, each as a function of that user, in one transaction."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RECORD = {
 
 @dataclass
 class Victim:
-    """A user with a login in a browser, who holds the right to view directly or by a group, and has a socket."""
+    """A user with a login in a browser and a socket, who has the permission to view directly or by a group."""
 
     user: User
     browser: Browser
@@ -53,7 +53,7 @@ class Victim:
 
 
 def make_victim(holds: str) -> Victim:
-    """Store a user who holds the right to view by `user`, `group` or `superuser`, and log in."""
+    """Store a user who has the permission to view by `user`, `group` or `superuser`, and log in."""
     user = make_user(*([VIEW] if holds == "user" else []), is_superuser=holds == "superuser")
     group = Group.objects.create(name=f"readers of {user.username}")
     if holds == "group":
@@ -97,7 +97,7 @@ def _records() -> Any:
 
 @dataclass(frozen=True)
 class Loss:
-    """One way to lose the right.
+    """A way to lose the permission.
 
     Attributes:
         lose: Carries it out.

@@ -19,7 +19,7 @@ from django.urls import NoReverseMatch, reverse
 from declbind.models import BindingRecord, BindingRevision, Connection, Event, Node, Traffic
 
 #: A definition that would give its author everything.
-GREEDY: dict[str, Any] = {
+GREEDY: dict[str, object] = {
     "stream": "greedy",
     "model": "auth.User",
     "fields": ["username", "email", "is_superuser", "is_staff"],
@@ -103,7 +103,7 @@ class Forms(HTMLParser):
 
 @dataclass
 class Walk:
-    """The content that one operator was shown, and the addresses that answered."""
+    """The content that one operator was shown, and the addresses that responded."""
 
     client: Client
     texts: list[str] = field(default_factory=list)
@@ -146,7 +146,7 @@ class Walk:
                         self.post(address, {**data, **asked.data, **meant})
 
 
-def variants(form: Form, who: str) -> Iterator[dict[str, Any]]:
+def variants(form: Form, who: str) -> Iterator[dict[str, object]]:
     """Yield the values to submit: the form itself with each button, and with the greedy definition in it."""
     for button in form.buttons or [("", "")]:
         pressed = {button[0]: button[1]} if button[0] else {}

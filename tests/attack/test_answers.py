@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 import pytest
 
@@ -23,7 +22,7 @@ WRITABLE = {**ANIMALS, "permissions": {"view": VIEW, "update": CHANGE, "delete":
 # A condition as a question about values ------------------------------------------------------------------------------
 
 
-def guess(user: Any, row: Animal, legs: int, action: str = "update") -> str | None:
+def guess(user: object, row: Animal, legs: int, action: str = "update") -> str | None:
     """Send a write that happens only if the row has this many legs; return the code of the answer."""
     client = connect(None, user, **WRITABLE)
     data = {"legs": row.legs} if action == "update" else None
@@ -32,7 +31,7 @@ def guess(user: Any, row: Animal, legs: int, action: str = "update") -> str | No
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("action", ["update", "delete"])
-def test_a_condition_takes_the_right_to_view(action):
+def test_a_condition_requires_the_permission_to_view(action):
     """The answer is the same whether the guess is right or wrong."""
     row = AnimalFactory.create(name="Ada", legs=4)
     writer = make_user(CHANGE)
@@ -139,7 +138,7 @@ async def test_params_are_checked_after_the_permission():
 async def test_params_that_are_checked_first_are_detected(monkeypatch):
     """Control: params that are checked first."""
 
-    def check_in_the_old_order(bound: Any, sent: Any) -> Any:
+    def check_in_the_old_order(bound, sent):
         return grants.locate(bound, sent)
 
     monkeypatch.setattr(grants, "check_subscriber", check_in_the_old_order)

@@ -23,7 +23,7 @@ from tests.zoo.models import Sample
 MAX_BYTES = 4_000_000
 
 DIGITS = "9" * 60_000
-HOSTILE: dict[str, Any] = {
+HOSTILE: dict[str, object] = {
     "an exponent": "1E+999999999",
     "a negative exponent": "1E-999999999",
     "an exponent that fits into memory": "1E+20000000",
@@ -81,8 +81,8 @@ def make_fields() -> list[Any]:
 FIELDS = {field.name: field for field in make_fields()}
 
 
-def pass_on(field: Any, value: Any) -> None:
-    """Read a value as a write, as params and as a condition do, and write the result."""
+def pass_on(field: models.Field[Any, Any], value: object) -> None:
+    """Parse a value as a write, as params and as a condition, and encode the result."""
     for read in (value_validation.clean_value, value_validation.coerce):
         try:
             found = read(field, value)
@@ -95,8 +95,8 @@ def pass_on(field: Any, value: Any) -> None:
             encode_value({"x": found})
 
 
-def measure(field: Any, value: Any) -> int:
-    """Return how many bytes it took to process a value."""
+def measure(field: models.Field[Any, Any], value: object) -> int:
+    """Return the memory in bytes that it takes to process a value."""
     tracemalloc.start()
     try:
         pass_on(field, value)
@@ -178,7 +178,7 @@ class Counting(int):
 
 @pytest.mark.parametrize("number", [DIGITS, "-" + DIGITS, "1" * 4301, "0." + DIGITS, DIGITS + "e1", "1" * 1001])
 def test_a_long_number_is_refused_before_it_is_converted(number, monkeypatch):
-    """Neither its digits nor Python's own limit for them decides, but the number's text."""
+    """The length of its text decides, not its value, nor Python's own limit for digits."""
     monkeypatch.setattr("declbind.core.frames.int", Counting, raising=False)
     monkeypatch.setattr("declbind.core.frames._finite", Counting)
     Counting.longest = 0
@@ -191,14 +191,14 @@ def test_a_long_number_is_refused_before_it_is_converted(number, monkeypatch):
 
 
 @pytest.mark.parametrize("number", ["1" * 1000, "-" + "1" * 1000, "0." + "1" * 990])
-def test_a_number_of_the_widest_column_is_taken(number):
+def test_a_number_of_the_widest_column_is_accepted(number):
     """PostgreSQL declares up to 1000 digits."""
     text = f'{{"stream": "s", "payload": {{"pk": {number}}}}}'
     assert parse_envelope(text, max_bytes=200_000, max_depth=16).payload["pk"] == json.loads(number)
 
 
-def test_digits_in_a_text_are_no_number():
-    """A long run of digits may be a text."""
+def test_digits_in_a_text_are_not_limited():
+    """A text may contain a long run of digits."""
     text = f'{{"stream": "s", "payload": {{"data": {{"note": "{DIGITS}"}}, "n": [1, 2.5]}}}}'
     payload = parse_envelope(text, max_bytes=200_000, max_depth=16).payload
     assert payload == {"data": {"note": DIGITS}, "n": [1, 2.5]}

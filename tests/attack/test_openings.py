@@ -1,4 +1,4 @@
-"""Operators can only open what they hold: models, actions and entry points, with the decision removed as a control."""
+"""Operators can only open what they have permissions for: models, actions and entry points."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RIGHTS = ("auth.User", "auth.Group", "auth.Permission", "admin.LogEntry", "conte
 TRIED = ("zoo.Animal", "auth.User")
 
 
-def opening(label: str, action: str, **more: Any) -> dict[str, Any]:
+def opening(label: str, action: str, **more: object) -> dict[str, Any]:
     """Return a definition that opens one action of a model to everyone, and nothing else."""
     permissions = {**dict.fromkeys(ACTIONS, False), action: True}
     return {"stream": STREAM, "model": label, "fields": [], "permissions": permissions, **more}
@@ -48,8 +48,8 @@ def allow_everything(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("label", TRIED)
-def test_an_action_takes_its_permission_in_every_way_in(label, action, way):
-    """Without any one of its permissions it is refused; with all of them it is stored."""
+def test_an_action_requires_its_permission_in_every_way_to_store(label, action, way):
+    """The definition is refused if any one of its permissions is missing, and stored with all of them."""
     document = opening(label, action)
     needed = [codename(label, action), *([BIND_RIGHTS_MODELS] if label in RIGHTS else [])]
     for missing in needed:
@@ -64,8 +64,8 @@ def test_an_action_takes_its_permission_in_every_way_in(label, action, way):
 
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("label", [*ORDINARY, *RIGHTS])
-def test_an_action_takes_its_permission_for_every_model(label, action):
-    """The decision itself, for more models: each permission is required, and no other."""
+def test_an_action_requires_its_permission_for_every_model(label, action):
+    """For more models, only the decision is called: it requires each permission, and no other."""
     needed = [codename(label, action), *([BIND_RIGHTS_MODELS] if label in RIGHTS else [])]
     document = opening(label, action)
     assert openings.missing_permissions(Holder(*needed), None, document) == []
@@ -104,7 +104,7 @@ def test_passwords_and_session_keys_are_never_exposed(monkeypatch, label, fields
     assert is_in_force(document)
 
 
-SECRET_PLACES: dict[str, dict[str, Any]] = {
+SECRET_PLACES: dict[str, dict[str, object]] = {
     "fields": {"fields": ["secret_token"]},
     "groups": {"groups": ["of-{secret_token}"]},
     "where": {"where": {"secret_token": "hidden"}},
@@ -114,8 +114,8 @@ SECRET_PLACES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("place", SECRET_PLACES)
-def test_a_secret_takes_its_right_wherever_it_is_exposed(place, way):
-    """Sent, in a group's name, in a condition or in a scope."""
+def test_a_secret_requires_its_permission_wherever_it_is_exposed(place, way):
+    """It may be sent, be in the name of a group, in a condition or in a scope."""
     document = opening("zoo.Animal", "view", sensitive=["secret_token"], **SECRET_PLACES[place])
     client, _ = operator(*EDIT, "zoo.view_animal")
     WAYS[way](client, document)
@@ -127,8 +127,8 @@ def test_a_secret_takes_its_right_wherever_it_is_exposed(place, way):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_relation_takes_the_right_to_view_where_it_leads(way):
-    """Sending users' posts again would disclose that they log in."""
+def test_a_relation_requires_the_permission_to_view_its_target(way):
+    """Sending users' posts again at each login would disclose the logins."""
     document = {**opening("blog.Post", "view"), "also": ["author"]}
     for rights in ([], ["auth.view_user"], [BIND_RIGHTS_MODELS]):
         client, _ = operator(*EDIT, "blog.view_post", *rights)
@@ -189,14 +189,14 @@ def change(client: Any, document: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize("edit", NARROWER)
-def test_what_only_narrows_takes_no_right_to_the_model(edit):
+def test_narrowing_a_binding_requires_no_permission_on_the_model(edit):
     """Users who may change bindings may close one, whatever it exposes."""
     client, _ = operator(*EDIT)
     assert change(client, {**WIDE, **NARROWER[edit]})
 
 
 @pytest.mark.parametrize("edit", WIDER)
-def test_what_widens_an_exposing_binding_takes_the_right_to_expose(edit):
+def test_widening_a_binding_that_exposes_requires_the_permission_to_expose(edit):
     """This applies even if the secret itself is not opened further."""
     rights = [*EDIT, *(codename("zoo.Animal", action) for action in ACTIONS), "zoo.view_keeper"]
     client, _ = operator(*rights)
@@ -218,8 +218,8 @@ class Holder:
 edits = st.tuples(documents(), documents()).filter(lambda pair: not any(validate_document(item)[1] for item in pair))
 
 
-def opened_without_right(old: dict[str, Any], new: dict[str, Any]) -> set[str]:
-    """Return the actions by which clients get or write more although no permission was required."""
+def opened_without_permission(old: dict[str, object], new: dict[str, object]) -> set[str]:
+    """Return the actions by which clients get or write more, although no permission was required."""
     gained = possible(new) - possible(old)
     if new["direction"] == "inbound":
         # Users who may view the model learn from a condition only what they may see anyway.
@@ -233,19 +233,20 @@ def opened_without_right(old: dict[str, Any], new: dict[str, Any]) -> set[str]:
 @given(edits)
 def test_every_gain_of_clients_requires_a_permission(edit):
     """For any two definitions, compare what the new one allows a visitor with what the old one did."""
-    assert opened_without_right(*edit) == set()
+    assert opened_without_permission(*edit) == set()
 
 
-def test_a_decision_that_forgets_an_action_is_seen(monkeypatch):
+def test_a_decision_that_forgets_an_action_would_be_caught(monkeypatch):
     """Control of the previous test."""
-    new = {**CLOSED, "direction": "both", "fields": ["title"], "permissions": {**CLOSED["permissions"], "view": True}}
-    assert opened_without_right(CLOSED, new) == set()
+    permissions = {**CLOSED["permissions"], "view": True}
+    new = {**CLOSED, "direction": "both", "fields": ["title"], "permissions": permissions}
+    assert opened_without_permission(CLOSED, new) == set()
     monkeypatch.setattr(openings, "find_openings", lambda *args: [])
-    assert opened_without_right(CLOSED, new) == {"view"}
+    assert opened_without_permission(CLOSED, new) == {"view"}
 
 
-def test_the_message_names_the_right_what_for_and_who_can_do_it():
-    """The message has the permission's name in the admin, and its codename."""
+def test_the_message_names_the_permission_and_its_holders():
+    """The message has the permission's name in the admin and its codename, and says who can make the change."""
     [problem] = openings.missing_permissions(Holder(), None, opening("zoo.Animal", "delete"))
     assert problem.path == "$.permissions.delete"
     assert problem.message == (
@@ -257,8 +258,8 @@ def test_the_message_names_the_right_what_for_and_who_can_do_it():
 
 @pytest.mark.parametrize("action", ["update", "delete"])
 @pytest.mark.parametrize("rule", [None, False, "zoo.view_animal", True, "staff", "zoo.feed_animal"])
-def test_asking_for_values_takes_the_right_to_view(action, rule):
-    """If nothing is sent, the rule to view controls conditions on writes: holders see the values anyway."""
+def test_conditions_require_the_permission_to_view(action, rule):
+    """If nothing is sent, the rule to view controls conditions on writes, because holders see the values anyway."""
     document = opening("zoo.Animal", action, fields=["status"], writable=[], direction="inbound")
     document["permissions"] = {**document["permissions"], "view": rule}
     if rule is None:
@@ -273,8 +274,8 @@ def test_asking_for_values_takes_the_right_to_view(action, rule):
     assert openings.missing_permissions(Holder(), document, closed) == []
 
 
-def test_which_rows_can_be_deleted_takes_a_right_to_the_values():
-    """A condition over a column discloses it by whether a row exists."""
+def test_a_condition_over_a_column_requires_a_permission_on_its_values():
+    """A condition over a column discloses it by the existence of a row."""
     document = opening("zoo.Animal", "delete", where={"status": "open"}, direction="inbound")
     paths = [problem.path for problem in openings.missing_permissions(Holder("zoo.delete_animal"), None, document)]
     assert paths == ["$.where"]
@@ -289,7 +290,7 @@ def test_every_model_of_the_list_is_installed():
     assert BindingSpec.from_dict(WIDE).stream == STREAM
 
 
-def test_a_copy_of_a_file_takes_the_rights_of_what_it_opens():
+def test_a_copy_of_a_file_requires_the_permissions_of_its_content():
     """The copy starts disabled. Enabling it takes the permissions that the file did not need."""
     where = "blog/bindings/posts.json[0]"
     rights = ["blog.view_post", "blog.add_post", "blog.change_post", "blog.delete_post"]
@@ -316,7 +317,7 @@ def test_the_enabled_definition_is_the_checked_one(monkeypatch):
     record.save()
     judged = openings.missing_permissions
 
-    def edit_after(user: Any, old: Any, new: Any, **options: Any) -> Any:
+    def edit_after(user, old, new, **options):
         found = judged(user, old, new, **options)
         if old["model"] == "blog.Post":
             record.assign(wide).save()

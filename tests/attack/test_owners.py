@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.db.models import Model
 from django.test.utils import CaptureQueriesContext
 
 from declbind.core.errors import ClientError
@@ -32,7 +33,7 @@ def relation(request: Any) -> str:
     return name
 
 
-def make_related(relation: str, owner: str) -> Any:
+def make_related(relation: str, owner: str) -> Model:
     return (Keeper if relation == "keeper" else Food).objects.create(name=owner)
 
 
@@ -73,8 +74,8 @@ def test_another_users_row_is_answered_like_an_absent_one(action, relation, ann)
 
 
 @pytest.mark.parametrize("action", ["create", "update"])
-def test_a_foreign_row_would_be_taken_without_a_rule(action, relation, ann):
-    """Control: without a rule it would be accepted, which is what "any" means."""
+def test_a_row_of_another_user_would_be_accepted_without_a_rule(action, relation, ann):
+    """Control: this is what "any" means."""
     theirs = make_related(relation, "bob")
     for related in ({}, {relation: "any"}):
         Animal.objects.all().delete()
@@ -95,7 +96,7 @@ def test_anonymous_users_own_nothing(relation):
         assert attempt(connect(relate=RELATE), "create", relation, row.pk) is not None
 
 
-def test_what_a_row_has_may_be_sent_back(relation, ann):
+def test_the_current_relation_may_be_sent_back(relation, ann):
     """A client may send the whole row back without tying it to anything new."""
     theirs, others = make_related(relation, "bob"), make_related(relation, "cid")
     row = AnimalFactory.create(name="Ada")
@@ -136,8 +137,8 @@ def places(document: dict[str, Any]) -> list[str]:
         ({"relate": {**RELATE, "keeper": "all"}}, ["$.relate.keeper"]),
     ],
 )
-def test_a_record_with_owners_says_which_rows_may_be_chosen(keys, found):
-    """For each relation that clients may write, in a form that the validation knows."""
+def test_a_record_with_owners_needs_a_rule(keys, found):
+    """There is a rule for each relation that clients may write, in a form that the validation accepts."""
     assert places({**OWNED, **keys}) == found
 
 

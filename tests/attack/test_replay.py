@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.test import override_settings
 
 from declbind.inbound.revocation import kick
@@ -25,7 +26,7 @@ UNPROVEN = {"action": "resync", "reason": "unproven"}
 SECRET = 42
 
 
-async def leave_secret(viewer: Any = None) -> dict[str, Any]:
+async def leave_secret(viewer: User | None = None) -> dict[str, object]:
     """Subscribe and disconnect; then write a row that is deleted again. Return the ``since`` of the client."""
     async with Client(user=viewer) as client:
         since = since_of(await subscribe(client))
@@ -34,9 +35,9 @@ async def leave_secret(viewer: Any = None) -> dict[str, Any]:
     return since
 
 
-async def values_of_replay(since: dict[str, Any], user: Any = None, name: str = "a") -> list[Any]:
+async def values_of_replay(since: dict[str, object], user: User | None = None, name: str = "a") -> list[object]:
     """Return what a resuming client is sent: values of rows, and the reasons of resyncs."""
-    found: list[Any] = []
+    found: list[object] = []
     async with Client(user=user) as client:
         await subscribe(client, name, since=since)
         while not await client.is_silent():
@@ -95,7 +96,7 @@ async def test_a_server_that_trusts_every_offset_is_detected(how, monkeypatch):
         assert SECRET in await values_of_replay(CHOSEN[how](since))
 
 
-async def test_a_proof_is_of_its_user():
+async def test_a_proof_is_valid_for_its_user_only():
     """Neither another user nor an anonymous client can use it."""
     ann, bob = await in_thread(make_user, VIEW), await in_thread(make_user, VIEW)
     with override_bindings(NUMBERS):
@@ -105,8 +106,8 @@ async def test_a_proof_is_of_its_user():
         assert await values_of_replay(since, ann) == [SECRET, SECRET]
 
 
-async def test_a_proof_is_of_its_group_and_stream():
-    """A client that was in one room cannot request the past of another one."""
+async def test_a_proof_is_valid_for_its_group_and_stream_only():
+    """A client of one room cannot get the past events of another room."""
     other = {**NUMBERS, "stream": "others"}
     with override_bindings(NUMBERS, other):
         since = await leave_secret()
@@ -116,7 +117,7 @@ async def test_a_proof_is_of_its_group_and_stream():
             assert await next_payload(client) == UNPROVEN
 
 
-async def test_a_newcomer_is_not_sent_the_past():
+async def test_a_new_user_is_not_sent_past_events():
     """The permission was granted after the row was deleted."""
     newcomer = await in_thread(make_user)
     with override_bindings(RESTRICTED):
@@ -163,7 +164,7 @@ async def test_events_during_a_block_are_not_replayed():
         assert await values_of_replay(since, ann) == ["unproven"]
 
 
-async def test_changed_rights_of_others_do_not_interrupt_a_replay():
+async def test_permission_changes_of_others_do_not_interrupt_a_replay():
     """Only changes that may have concerned the user matter."""
     ann, bob = await in_thread(make_user, VIEW), await in_thread(make_user, VIEW)
     with override_bindings(RESTRICTED):

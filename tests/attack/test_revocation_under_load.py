@@ -1,4 +1,4 @@
-"""Revocation under load: after the offset of a loss nothing more is sent, and nothing before it is kept back."""
+"""Revocation under load: nothing is sent after the offset of a loss, and everything before it is."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 from django.db import connections, models, transaction
+from pytest_django import Settings
 
 from declbind.live.hub import LiveHub, get_hub
 from declbind.live.pump import Pump
@@ -31,7 +31,7 @@ BEFORE = 30
 
 
 @pytest.fixture(autouse=True)
-def record(settings: Any, transactional_db: None) -> Iterator[None]:
+def record(settings: Settings, transactional_db: None) -> Iterator[None]:
     settings.DECLBIND = {"VERSION_CHECK_SECONDS": 0}
     BindingRecord().assign(RECORD).save()
     refresh(force=True)
@@ -73,7 +73,7 @@ class Load:
 
 @dataclass
 class Seen:
-    """What a client was sent: the offsets of changes, and how it ended."""
+    """What a client received: the offsets of changes, and how its connection ended."""
 
     offsets: list[int]
     end: str | None
@@ -81,7 +81,7 @@ class Seen:
 
 @dataclass
 class Outcome:
-    """What a loss at an offset did to the one who lost the right, and to somebody else."""
+    """The effect of a loss at an offset on the user who lost the permission, and on another user."""
 
     offset: int
     victim: Seen
@@ -90,12 +90,12 @@ class Outcome:
 
     @property
     def late(self) -> list[int]:
-        """The offsets of what was sent after the loss."""
+        """Return the offsets of events that were sent after the loss."""
         return [offset for offset in self.victim.offsets if offset > self.offset]
 
 
 async def read_all(client: Client) -> Seen:
-    """Read what a client was sent until the end of the log."""
+    """Read what a client is sent until the end of the log."""
     seen = Seen([], None)
     try:
         while not await client.is_silent():
@@ -118,7 +118,7 @@ async def connect(client: Client) -> None:
 
 
 def carry_out(loss: Loss, victim: Victim) -> int:
-    """Carry out a loss in one transaction, and return the offset of the last control event that it made.
+    """Carry out a loss in one transaction, and return the offset of its last control event.
 
     The offset is given when the event is numbered, which other threads may be about.
     """
@@ -141,7 +141,7 @@ def load_offsets() -> list[int]:
 
 
 async def lose_under_load(loss: Loss, seed: str, credential: str = "session") -> Outcome:
-    """Let a right be lost at a random moment of a steady load."""
+    """Remove the permission at a random moment of a steady load."""
     victim = await in_thread(make_victim, loss.holds)
     other = await in_thread(make_victim, "user")
     load = Load()
@@ -185,7 +185,7 @@ async def lose_in_a_batch(monkeypatch: pytest.MonkeyPatch, loss: Loss) -> Outcom
     ],
 )
 async def test_nothing_later_than_the_loss_is_sent(name, credential):
-    """The victim gets what came before, and an end. Somebody else gets all of it, once and in order."""
+    """The victim gets all earlier events and an end. Another user gets all events, once and in order."""
     loss = LOSSES[name]
     outcome = await lose_under_load(loss, name, credential)
     assert outcome.late == []
@@ -201,9 +201,9 @@ async def test_nothing_later_than_the_loss_is_sent(name, credential):
 
 @pytest.mark.parametrize("name", ["log out", "deactivate", "clear the permissions", "delete the group"])
 async def test_a_hub_without_the_barrier_is_caught(monkeypatch, name):
-    """The control: control events are read and not obeyed."""
+    """Control: control events are read and not obeyed."""
 
-    async def ignore(self: Pump, event: Any) -> None:
+    async def ignore(self: Pump, event: object) -> None:
         return None
 
     monkeypatch.setattr(Pump, "_obey", ignore)
@@ -212,10 +212,10 @@ async def test_a_hub_without_the_barrier_is_caught(monkeypatch, name):
 
 @pytest.mark.parametrize("name", ["clear the permissions", "kick the user"])
 async def test_a_hub_that_obeys_too_late_is_caught(monkeypatch, name):
-    """The control: what was read together with the control event is handed out before it."""
+    """Control: events that were read together with the control event are sent before it is obeyed."""
     hand_out = Pump._hand_out
 
-    async def hand_out_changes_first(self: Pump, events: Any) -> None:
+    async def hand_out_changes_first(self, events):
         await hand_out(self, sorted(events, key=lambda event: event.kind == Event.CONTROL))
 
     monkeypatch.setattr(Pump, "_hand_out", hand_out_changes_first)
@@ -224,9 +224,9 @@ async def test_a_hub_that_obeys_too_late_is_caught(monkeypatch, name):
 
 @pytest.mark.parametrize("name", ["disable the binding", "let nobody view"])
 async def test_a_hub_that_ignores_an_edit_is_caught(monkeypatch, name):
-    """The control: the new registry is known and has no effect on subscriptions."""
+    """Control: the new registry has no effect on subscriptions."""
 
-    async def ignore(self: LiveHub, new: Any) -> None:
+    async def ignore(self: LiveHub, new: object) -> None:
         return None
 
     monkeypatch.setattr(LiveHub, "apply_registry", ignore)

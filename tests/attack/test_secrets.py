@@ -1,4 +1,4 @@
-"""Models that give rights or hold secrets are recognised by their base, their table, their label and the setting."""
+"""Models that give permissions or hold secrets: they are recognised by base, table, label and the setting."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def test_each_label_of_the_lists_counts(label):
         assert is_rights_model(make(name.capitalize(), label=app_label))
 
 
-def test_users_count_whatever_they_are_made_of(settings):
-    """Proxies, children, custom users, and the user model of the settings."""
+def test_user_models_are_recognised(settings):
+    """They may be proxies, children, custom users, and the user model of the settings."""
     with isolate_apps("django.contrib.auth", "django.contrib.contenttypes", "tests.zoo"):
         proxy = make("Person", User, meta={"proxy": True})
         child = make("Member", User, note=models.CharField(max_length=10))
@@ -122,8 +122,8 @@ def test_a_parent_of_a_user_counts():
         assert not is_rights_model(company)
 
 
-def test_columns_that_give_rights():
-    """They are recognised by their names, and by the targets of relations."""
+def test_columns_that_give_permissions_are_recognised():
+    """Their names and the targets of relations decide."""
     with isolate_apps("tests.zoo"):
         profile = make(
             "Profile",

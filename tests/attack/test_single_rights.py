@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -68,7 +67,7 @@ def world() -> User:
 
 
 def gained_by_socket(user: User) -> list[str]:
-    """As a client, try to read every stream in force and to become a superuser through it."""
+    """As a client, try to read every stream in force, and to become a superuser through it."""
     found = []
     user = User.objects.get(pk=user.pk)
     for stream, binding in get_registry().by_stream.items():
@@ -88,7 +87,7 @@ def gained_by_socket(user: User) -> list[str]:
 
 
 def harm(made: Walk, user: User, before: set[str], victim: User) -> list[str]:
-    """Return what the operator has now and did not have before."""
+    """Return what the operator has now, and did not have before."""
     found = gained_by_socket(user)
     user = User.objects.get(pk=user.pk)
     found += [f"right: {name}" for name in sorted(user.get_all_permissions() - before)[:3]]
@@ -119,8 +118,8 @@ def test_all_permissions_to_edit_bindings_give_no_other_and_no_value(world):
 
 
 @pytest.mark.parametrize("right", ["add", "change"])
-def test_the_walk_finds_the_hole_where_the_decision_is_missing(world, monkeypatch, right):
-    """Control: the same walk ends with a superuser if every edit is allowed."""
+def test_a_missing_decision_would_be_caught(world, monkeypatch, right):
+    """Control: if every edit is allowed, the same walk ends with a superuser."""
     monkeypatch.setattr(openings, "missing_permissions", lambda *args, **kwargs: [])
     client, user = operator(f"declbind.{right}_bindingrecord")
     made = walk(client, "victim")
@@ -129,8 +128,8 @@ def test_the_walk_finds_the_hole_where_the_decision_is_missing(world, monkeypatc
     assert any(EMAIL in item for item in found)
 
 
-def test_the_walk_sees_the_values_that_its_operator_may_see(world):
-    """Control: with the permission to view the models, and every permission of declbind, the pages show the values."""
+def test_the_walk_detects_values_on_pages(world):
+    """Control: an operator who may view the models, with every permission of declbind, is shown the values."""
     rights = [right for right in own_rights() if "delete" not in right]
     client, _ = operator(*rights, "zoo.view_animal", "auth.view_user")
     made = walk(client, "victim", forms=False)
@@ -142,11 +141,11 @@ def test_the_walk_sees_the_values_that_its_operator_may_see(world):
     assert Event.objects.filter(created_at__lte=timezone.now()).exists()
 
 
-def test_a_condition_over_a_column_is_no_way_to_ask_for_it(world):
+def test_a_condition_over_a_column_does_not_disclose_it(world):
     """A watching operator tries a definition that is not in force, whose condition must not affect the answer."""
     client, _ = operator(*EDIT, "declbind.view_traffic")
 
-    def answers(monkeypatch: Any = None) -> set[str]:
+    def answers(monkeypatch: pytest.MonkeyPatch | None = None) -> set[str]:
         found = set()
         for email in (EMAIL, "nobody@hidden.example"):
             document = {**GREEDY, "fields": ["username"], "where": {"email": email}, "writable": []}

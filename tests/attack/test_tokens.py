@@ -1,4 +1,4 @@
-"""Attacks on tokens: forged ones, those of others, and those that have ended."""
+"""Attacks on tokens: forged tokens, tokens of others, and tokens that have ended."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from example_site.example.models import IntegerValue
 from tests import clocks
 from tests.live import in_thread, subscribe
 from tests.test_live_revocation import log_in
-from tests.test_tokens import HOST, PRIVATE, VIEW, close_code, issue, viewer
-from tests.test_web_tokens import HMAC, PRIVATE_PEM, PUBLIC_PEM, RSA, SECRET, opens, sign
+from tests.tokens import HOST, PRIVATE, VIEW, close_code, issue, viewer
+from tests.web_tokens import HMAC, PRIVATE_PEM, PUBLIC_PEM, RSA, SECRET, opens, sign
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -41,13 +41,13 @@ def b64(value: Any) -> str:
 
 
 def parts(token: str) -> tuple[list[Any], str]:
-    """Return what a token says, and its signature."""
+    """Return the payload and the signature of a token."""
     payload, _, signature = token.removeprefix(tokens.PREFIX).partition(".")
     return json.loads(signing.b64_decode(payload.encode())), signature
 
 
-def rewritten(token: str, place: int, value: Any) -> str:
-    """Return a token that says something else under the old signature."""
+def rewritten(token: str, place: int, value: object) -> str:
+    """Return a token with another payload and the old signature."""
     content, signature = parts(token)
     content[place] = value
     return f"{tokens.PREFIX}{b64(content)}.{signature}"
@@ -82,8 +82,8 @@ FORGERIES: dict[str, Callable[[str, User], str]] = {
 
 
 @pytest.mark.parametrize("name", FORGERIES)
-async def test_a_forged_token_opens_nothing(name):
-    """Neither the handshake nor a socket that is open already."""
+async def test_a_forged_token_is_refused(name):
+    """This holds in the handshake and on an open socket."""
     user, victim = await viewer("example.add_integervalue"), await viewer()
     with override_bindings(PRIVATE):
         token = await issue(user, streams=["numbers"])
@@ -95,16 +95,16 @@ async def test_a_forged_token_opens_nothing(name):
             assert socket.user_key is None
 
 
-async def test_a_signature_that_nobody_checks_is_noticed(monkeypatch):
-    """Negative control of the test before: then a rewritten token lets its holder in as another user."""
+async def test_an_unchecked_signature_would_be_caught(monkeypatch):
+    """Negative control of the test before: a rewritten token admits its holder as another user."""
     monkeypatch.setattr(signing.Signer, "unsign", lambda self, value: value.rpartition(".")[0])
     user, victim = await viewer("example.add_integervalue"), await viewer()
     token = rewritten(await issue(user), 0, str(victim.pk))
     assert await opens(rewritten(token, 2, tokens.auth_digest(victim)))
 
 
-async def test_a_token_of_another_project_opens_nothing():
-    """The signature is made with the key of the project, and each project has its own."""
+async def test_a_token_of_another_project_is_refused():
+    """The signature uses the secret key of the project."""
     user = await viewer()
     with override_settings(SECRET_KEY="another project's key " * 3):
         token = await issue(user)
@@ -113,8 +113,8 @@ async def test_a_token_of_another_project_opens_nothing():
 
 
 @pytest.mark.parametrize("place", ["proof", "session", "reset"])
-async def test_what_the_project_signed_for_something_else_is_no_token(place):
-    """A proof of a right, a session hash and a password reset have other salts."""
+async def test_other_signed_values_of_the_project_are_refused(place):
+    """A proof, a session hash and a password reset token have other salts."""
     user = await viewer()
     content = [str(user.pk), 9e9, tokens.auth_digest(user), None]
     text = {
@@ -125,8 +125,8 @@ async def test_what_the_project_signed_for_something_else_is_no_token(place):
     assert not await opens(text)
 
 
-async def test_an_ended_token_opens_nothing(monkeypatch):
-    """Also one whose end is now."""
+async def test_an_ended_token_is_refused(monkeypatch):
+    """This includes a token that ends now."""
     token = await issue(await viewer(), lifetime=100)
     clock = clocks.install(monkeypatch)
     assert await opens(token)
@@ -134,8 +134,8 @@ async def test_an_ended_token_opens_nothing(monkeypatch):
     assert not await opens(token)
 
 
-async def test_a_deleted_user_whose_key_is_given_again_is_not_let_in():
-    """The token holds a digest of the password, and the new user has another one."""
+async def test_a_token_of_a_deleted_user_is_refused_if_the_key_is_reused():
+    """The token contains a digest of the password, and the new user has another password."""
     user = await viewer()
     token, key = await issue(user), user.pk
     await in_thread(user.delete)
@@ -159,8 +159,8 @@ def unsigned(claims: dict[str, Any], name: str = "none") -> str:
 
 
 @pytest.mark.parametrize("config", [HMAC, RSA], ids=["secret", "public key"])
-async def test_a_web_token_that_the_issuer_did_not_sign_opens_nothing(settings, config):
-    """Without a signature, with the public key as a secret, with other keys and algorithms, or changed."""
+async def test_a_web_token_that_the_issuer_did_not_sign_is_refused(settings, config):
+    """It has no signature, the public key as a secret, another key or algorithm, or was changed."""
     settings.DECLBIND = {"JWT": config}
     user = {"sub": str((await viewer()).pk)}
     good = sign(user) if config is HMAC else sign(user, PRIVATE_PEM, "RS256")
@@ -189,8 +189,8 @@ async def test_a_web_token_that_the_issuer_did_not_sign_opens_nothing(settings, 
     assert [attack for attack in attacks if await opens(attack)] == []
 
 
-async def test_a_mixed_configuration_would_take_the_public_key_for_a_secret(settings, monkeypatch):
-    """Negative control: without the rule about algorithms, and by a library that does not look, the attack succeeds."""
+async def test_mixed_algorithms_would_be_caught(settings, monkeypatch):
+    """Negative control: without the rule about algorithms, the public key is accepted as a secret."""
     settings.DECLBIND = {"JWT": {**RSA, "algorithms": ["RS256", "HS256"]}}
     user = {"sub": str((await viewer()).pk)}
     assert not await opens(hmac_with_public_key(user))
@@ -209,8 +209,8 @@ async def test_a_mixed_configuration_would_take_the_public_key_for_a_secret(sett
     ],
     ids=str,
 )  # fmt: skip
-async def test_a_web_token_without_a_sound_end_or_user_opens_nothing(settings, claims):
-    """The issuer signed it, and still it grants nothing: a mistake there must not open this site for ever."""
+async def test_a_web_token_without_a_valid_end_or_user_is_refused(settings, claims):
+    """The issuer signed it. A mistake of the issuer must not give access for ever."""
     settings.DECLBIND = {"JWT": HMAC}
     content = {"sub": str((await viewer()).pk), "exp": time.time() + 300, **claims}
     head, body = b64({"alg": "HS256", "typ": "JWT"}), b64(json.dumps(content).encode())
@@ -218,8 +218,8 @@ async def test_a_web_token_without_a_sound_end_or_user_opens_nothing(settings, c
     assert not await opens(f"{head}.{body}.{signature}")
 
 
-async def test_a_web_token_without_an_end_opens_nothing(settings):
-    """``exp`` is required, whatever the issuer does."""
+async def test_a_web_token_without_an_end_is_refused(settings):
+    """``exp`` is required."""
     settings.DECLBIND = {"JWT": HMAC}
     assert not await opens(jwt.encode({"sub": str((await viewer()).pk)}, SECRET, "HS256"))
 
@@ -228,7 +228,7 @@ async def test_a_web_token_without_an_end_opens_nothing(settings):
 
 
 async def cookie_beside_a_bad_token() -> int | None:
-    """Return with what a page of another site ends that sends a visitor's cookies and a token of its own making."""
+    """Return the result for a page of another site that sends a visitor's cookies and a token of its own."""
     login = await log_in(VIEW)
     client = Client(user=login.user, session=login.session, headers=[HOST, (b"origin", b"https://evil.example")])
     client._communicator.scope["subprotocols"] = ["declbind.token.x"]
@@ -242,20 +242,20 @@ async def cookie_beside_a_bad_token() -> int | None:
         return None
 
 
-async def test_a_token_does_not_open_the_origin_check_for_cookies():
-    """The page of another site can write the subprotocol, and its browser adds the cookies."""
+async def test_a_token_does_not_disable_the_origin_check_of_cookies():
+    """A page of another site can send the subprotocol, and its browser adds the cookies."""
     assert await cookie_beside_a_bad_token() == 4401
 
 
-async def test_cookies_beside_a_token_are_noticed(monkeypatch):
-    """Negative control: if a bad token fell back to the session, the page would be the visitor."""
+async def test_falling_back_to_cookies_would_be_caught(monkeypatch):
+    """Negative control: if a bad token fell back to the session, the page would act as the visitor."""
     monkeypatch.setattr(handshake, "find_token", lambda scope: None)
     monkeypatch.setattr("declbind.live.handshake.has_token", lambda scope: True)
     assert await cookie_beside_a_bad_token() is None
 
 
-async def test_nobody_takes_over_the_connection_of_another_user():
-    """A token of another user is refused on a connection, in each state that it can be in."""
+async def test_a_connection_keeps_its_user():
+    """A token of another user is refused on a connection, in each of its states."""
     ann, bob = await viewer(), await viewer()
     login = await log_in(VIEW)
     with override_bindings(PRIVATE):
@@ -276,7 +276,7 @@ RATE = 100
 
 
 class Writer:
-    """Store a hundred rows a second, and remember when each of them was begun."""
+    """A thread that stores a hundred rows a second, and records when each write was begun."""
 
     def __init__(self) -> None:
         self.begun: list[float] = []
@@ -299,12 +299,12 @@ class Writer:
         self._thread.join()
 
     def late(self, values: list[int], end: float) -> list[int]:
-        """Return those values whose write was begun after the end of a token."""
+        """Return the values whose write was begun after the end of a token."""
         return [value for value in values if self.begun[value] > end]
 
 
 async def receive_across_the_end(lifetime: float = 3.0) -> tuple[list[int], list[int]]:
-    """Return what a client is sent until it is closed or a row comes that is late, and the late ones of it."""
+    """Return what a client receives until it is closed or receives a late row, and the late rows."""
     with override_bindings(PRIVATE):
         token = await issue(await viewer(), lifetime=lifetime)
         end = parts(token)[0][1]
@@ -325,16 +325,16 @@ async def receive_across_the_end(lifetime: float = 3.0) -> tuple[list[int], list
     return values, writer.late(values, end)
 
 
-async def test_no_event_outlives_the_token():
-    """A hundred events a second cross the end, and none that was begun after it is delivered."""
+async def test_no_event_is_delivered_after_the_token_ends():
+    """With a hundred events a second, no event is delivered whose write was begun after the end."""
     values, late = await receive_across_the_end()
     assert values == list(range(len(values)))
     assert values
     assert late == []
 
 
-async def test_a_hub_that_looks_too_late_is_noticed(monkeypatch):
-    """Negative control: without the barrier and the timer, events go on to arrive."""
+async def test_a_hub_that_checks_too_late_would_be_caught(monkeypatch):
+    """Negative control: without the barrier and the timer, events continue to arrive."""
     monkeypatch.setattr(Expiry, "enforce", lambda self: None)
     monkeypatch.setattr(Socket, "is_over", lambda self: self.closed.done())
     _, late = await receive_across_the_end()

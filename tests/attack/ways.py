@@ -27,7 +27,7 @@ CLOSED: dict[str, Any] = {
 
 
 def operator(*codenames: str, name: str = "operator") -> tuple[Client, User]:
-    """Return a staff user who holds these permissions and no others, and their client."""
+    """Return a staff user with these permissions and no others, and a browser with that user's login."""
     user, _ = User.objects.get_or_create(username=name, defaults={"is_staff": True})
     held = [
         Permission.objects.get(content_type__app_label=app_label, codename=codename)
@@ -39,28 +39,28 @@ def operator(*codenames: str, name: str = "operator") -> tuple[Client, User]:
     return client, user
 
 
-def is_in_force(document: dict[str, Any]) -> bool:
+def is_in_force(document: dict[str, object]) -> bool:
     """Return whether clients are served by this definition."""
     binding = get_registry().by_stream.get(STREAM)
     wanted = documents.normalise(document)
     return binding is not None and documents.normalise(binding.spec().to_dict()) == wanted
 
 
-def _save(document: dict[str, Any]) -> BindingRecord:
+def _save(document: dict[str, object]) -> BindingRecord:
     record = BindingRecord.objects.filter(stream=STREAM).first() or BindingRecord()
     record.assign(document).save()
     return record
 
 
-def _send(client: Client, url: str, data: dict[str, Any]) -> None:
-    """Send a form, and send it again with the tick if the page asks for one."""
+def _send(client: Client, url: str, data: dict[str, object]) -> None:
+    """Send a form, and send it again with the confirmation if the page asks for one."""
     page = client.post(url, data)
     if page.status_code == 200 and (ticked := tick(page.content.decode())):
         client.post(url, data | ticked)
 
 
 def _form(client: Client, url: str, document: dict[str, Any]) -> None:
-    """Let the JSON page fill the form in, as an operator does who goes from one to the other."""
+    """Let the JSON page fill in the form, as for an operator who switches between them."""
     page = client.get(f"{url}json/")
     opened_with = read_form(page.content.decode(), "").get("opened_with", "") if page.status_code == 200 else ""
     text = json.dumps(document)
@@ -73,29 +73,29 @@ def _form(client: Client, url: str, document: dict[str, Any]) -> None:
         _send(client, address, data)
 
 
-def add_form(client: Client, document: dict[str, Any]) -> None:
+def add_form(client: Client, document: dict[str, object]) -> None:
     _form(client, f"{LIST}add/", document)
 
 
-def change_form(client: Client, document: dict[str, Any]) -> None:
+def change_form(client: Client, document: dict[str, object]) -> None:
     _form(client, f"{LIST}{_save(CLOSED).pk}/", document)
 
 
-def add_json(client: Client, document: dict[str, Any]) -> None:
+def add_json(client: Client, document: dict[str, object]) -> None:
     _send(client, f"{LIST}add/json/", {"document": json.dumps(document)})
 
 
-def change_json(client: Client, document: dict[str, Any]) -> None:
+def change_json(client: Client, document: dict[str, object]) -> None:
     send_json(client, _save(CLOSED), document)
 
 
-def send_json(client: Client, record: BindingRecord, document: dict[str, Any]) -> None:
-    """Put a definition in the place of a stored one by its JSON page."""
+def send_json(client: Client, record: BindingRecord, document: dict[str, object]) -> None:
+    """Replace a stored definition by its JSON page."""
     opened_with = documents.fingerprint(record.definition())
     _send(client, f"{LIST}{record.pk}/json/", {"document": json.dumps(document), "opened_with": opened_with})
 
 
-def import_new(client: Client, document: dict[str, Any]) -> None:
+def import_new(client: Client, document: dict[str, object]) -> None:
     page = client.post(f"{LIST}import/", {"text": json.dumps([document])})
     if page.status_code != 200:
         return
@@ -103,7 +103,7 @@ def import_new(client: Client, document: dict[str, Any]) -> None:
     client.post(f"{LIST}import/", {**data, "text": json.dumps([document]), "_apply": "1", "confirm_widening": "1"})
 
 
-def import_changed(client: Client, document: dict[str, Any]) -> None:
+def import_changed(client: Client, document: dict[str, object]) -> None:
     _save(CLOSED)
     import_new(client, document)
 
@@ -117,30 +117,30 @@ def _roll_back(client: Client) -> None:
         _send(client, url, _all_inputs(page.content.decode()))
 
 
-def roll_back(client: Client, document: dict[str, Any]) -> None:
+def roll_back(client: Client, document: dict[str, object]) -> None:
     _save(document)
     _save(CLOSED)
     _roll_back(client)
 
 
-def restore(client: Client, document: dict[str, Any]) -> None:
+def restore(client: Client, document: dict[str, object]) -> None:
     _save(document).delete()
     _roll_back(client)
 
 
-def enable(client: Client, document: dict[str, Any]) -> None:
+def enable(client: Client, document: dict[str, object]) -> None:
     record = _save({**document, "enabled": False})
     _send(client, LIST, {"action": "enable", "_selected_action": [str(record.pk)], "asked": "yes"})
 
 
-def enable_by_form(client: Client, document: dict[str, Any]) -> None:
+def enable_by_form(client: Client, document: dict[str, object]) -> None:
     record = _save({**document, "enabled": False})
     page = client.get(f"{LIST}{record.pk}/change/")
     if page.status_code == 200:
         _send(client, f"{LIST}{record.pk}/change/", read_form(page.content.decode()) | {"enabled": "on"})
 
 
-def _all_inputs(html: str) -> dict[str, Any]:
+def _all_inputs(html: str) -> dict[str, object]:
     reader = FormReader("")
     reader.inside = True
     reader.feed(html)
@@ -148,7 +148,7 @@ def _all_inputs(html: str) -> dict[str, Any]:
 
 
 #: Every way in, by what an operator calls it.
-WAYS: dict[str, Callable[[Client, dict[str, Any]], None]] = {
+WAYS: dict[str, Callable[[Client, dict[str, object]], None]] = {
     "add": add_form,
     "change": change_form,
     "add as JSON": add_json,

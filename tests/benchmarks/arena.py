@@ -54,7 +54,7 @@ class Program:
                 text=True,
             )
 
-    def tell(self, **command: Any) -> None:
+    def tell(self, **command: object) -> None:
         """Send a command whose answer is fetched later, by `answer()`."""
         pipe: IO[str] = self.process.stdin  # type: ignore[assignment]
         pipe.write(json.dumps(command) + "\n")

@@ -105,7 +105,7 @@ class Backstage:
 
         return load_connections(Wanted(), database_alias()).total
 
-    def bindings(self, count: int, **keys: Any) -> int:
+    def bindings(self, count: int, **keys: object) -> int:
         from declbind.models import BindingRecord
 
         BindingRecord.objects.bulk_create(

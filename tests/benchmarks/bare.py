@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 
 from .texts import text_of
 
-Message = Mapping[str, Any]
+Message = Mapping[str, object]
 Send = Callable[[Message], Awaitable[None]]
 _sends: dict[Send, None] = {}
 _sent = 0

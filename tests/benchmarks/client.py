@@ -54,7 +54,7 @@ class Clients:
         self.connections: list[Connection] = []
         self.start(record=False, nap=0.0)
 
-    def start(self, record: bool, nap: float) -> dict[str, Any]:
+    def start(self, record: bool, nap: float) -> dict[str, object]:
         self.record, self.nap = record, nap
         self.total = self.bytes = self.closed = 0
         self.last = 0.0
@@ -65,13 +65,13 @@ class Clients:
         return {}
 
     def connect(self, clients: int, subscribe: str | None, subprotocol: str | None = None) -> dict[str, Any]:
-        answer: dict[str, Any] = {}
+        answer: dict[str, object] = {}
         while len(self.connections) < clients:
             wave = min(WAVE, clients - len(self.connections))
             answer = self._connect_wave(wave, subscribe, subprotocol)
         return answer
 
-    def _connect_wave(self, count: int, subscribe: str | None, subprotocol: str | None) -> dict[str, Any]:
+    def _connect_wave(self, count: int, subscribe: str | None, subprotocol: str | None) -> dict[str, object]:
         wave = [Connection(socket.create_connection(("127.0.0.1", self.port), timeout=60)) for _ in range(count)]
         chosen, reply = None, None
         for connection in wave:
@@ -90,7 +90,7 @@ class Clients:
         return {"subprotocol": chosen, "reply": reply}
 
     @staticmethod
-    def _await_reply(connection: Connection) -> Any:
+    def _await_reply(connection: Connection) -> object:
         while True:
             frames, position = split_frames(connection.rest)
             if frames:
@@ -160,14 +160,14 @@ class Clients:
             "receipts": self.receipts,
         }
 
-    def echo(self, requests: str, seconds: float) -> dict[str, Any]:
+    def echo(self, requests: str, seconds: float) -> dict[str, object]:
         open_sockets = [connection.socket for connection in self.connections if not connection.closed]
         return dialogues.echo(open_sockets, requests, seconds)
 
     def resume(self, subscribe: str, frames: int) -> dict[str, Any]:
         return dialogues.resume(self.port, self.path, subscribe, frames, MARK)
 
-    def come_back(self, subscribe: str, clients: int, frames: int) -> dict[str, Any]:
+    def come_back(self, subscribe: str, clients: int, frames: int) -> dict[str, object]:
         return dialogues.come_back(self.port, self.path, subscribe, clients, frames, MARK)
 
 

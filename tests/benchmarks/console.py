@@ -72,7 +72,7 @@ def _drain(stream: http.client.HTTPResponse) -> None:
 
 
 @contextmanager
-def stage(arena: Arena, name: str, arguments: Sequence[str] = ()) -> Iterator[Set]:
+def start_site(arena: Arena, name: str, arguments: Sequence[str] = ()) -> Iterator[Set]:
     """Run the example site on a database of its own."""
     path = arena.directory / f"console-{name}.sqlite3"
     env = {
@@ -94,7 +94,7 @@ def measure_writer(arena: Arena, rounds: int, saves: int) -> Section:
     """Return the saves per second of a writer, alternately unwatched and watched."""
     section = Section("A writer while somebody watches the live page: saves a second (median)")
     free, watched = [], []
-    with stage(arena, "writer") as site:
+    with start_site(arena, "writer") as site:
         # From then on the process has a hub, which reads the log whether it is watched or not.
         with site.watching():
             site.backstage.ask(do="saves", count=saves)
@@ -118,7 +118,7 @@ def measure_writer(arena: Arena, rounds: int, saves: int) -> Section:
 
 def measure_list(arena: Arena, bindings: int, times: int) -> Section:
     """Return the cost of the list of bindings when there are many."""
-    with stage(arena, "list") as site:
+    with start_site(arena, "list") as site:
         count = site.backstage.ask(do="bindings", count=bindings)
         answer = site.backstage.ask(do="list", times=times)
     section = Section(f"The list of bindings, {count:,} of them")
@@ -134,7 +134,7 @@ def measure_browser(arena: Arena, seconds: float) -> Section:
     from playwright.sync_api import sync_playwright
 
     section = Section(f"The live page at {PER_SECOND:,} events a second for {seconds:.0f} s, in Chromium")
-    with stage(arena, "browser") as site, sync_playwright() as playwright:
+    with start_site(arena, "browser") as site, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium() or None, args=CHROMIUM_FLAGS)
         context = browser.new_context()
         context.add_cookies([{"name": "sessionid", "value": site.session, "url": site.server.url}])
@@ -145,9 +145,9 @@ def measure_browser(arena: Arena, seconds: float) -> Section:
         site.backstage.ask(do="feed", per_second=PER_SECOND, seconds=WARM_UP_SECONDS)
         before = heap(page)
         site.backstage.tell(do="feed", per_second=PER_SECOND, seconds=seconds)
-        begin_turns(page)
+        begin_blocking_times(page)
         page.wait_for_timeout(1000 * seconds)
-        slowest = end_turns(page)
+        slowest = longest_blocking_time(page)
         fed = site.backstage.answer()
         page.wait_for_timeout(2_000)
         after = heap(page)
@@ -177,7 +177,7 @@ def heap(page: Any) -> float:
     return used
 
 
-def begin_turns(page: Any) -> None:
+def begin_blocking_times(page: Any) -> None:
     """Start measuring for how long the page does not respond."""
     page.evaluate(
         """() => {
@@ -194,7 +194,7 @@ def begin_turns(page: Any) -> None:
     )
 
 
-def end_turns(page: Any) -> float:
+def longest_blocking_time(page: Any) -> float:
     """Return the longest time without a response, in milliseconds."""
     longest: float = page.evaluate("() => (clearTimeout(window.turns.timer), window.turns.longest)")
     return longest

@@ -18,7 +18,18 @@ import psutil  # type: ignore[import-untyped]
 from tests.conftest import CHROMIUM_FLAGS, find_chromium
 
 from .arena import PATH, SERVER_ARGUMENTS, Arena, Program
-from .console import LIST, LIVE, MAX_ROWS, PER_SECOND, WARM_UP_SECONDS, Set, begin_turns, end_turns, heap, stage
+from .console import (
+    LIST,
+    LIVE,
+    MAX_ROWS,
+    PER_SECOND,
+    WARM_UP_SECONDS,
+    Set,
+    begin_blocking_times,
+    heap,
+    longest_blocking_time,
+    start_site,
+)
 from .contenders import DECLBIND
 from .counting import HEADER
 from .idle import SPARE_FILES
@@ -90,7 +101,7 @@ def measure(arena: Arena, wanted: int, seconds: float) -> Section:
     )
     if sockets < wanted:
         section.notes.append(f"{wanted:,} wanted, the limit of open files is {limit:,}")
-    with stage(arena, "crowd", SERVER_ARGUMENTS) as site:
+    with start_site(arena, "crowd", SERVER_ARGUMENTS) as site:
         site.backstage.ask(do="publish", count=BINDINGS, heard=HEARD)
         crowd = Crowd(arena, site.server.port)
         with crowd.program, _browser(site) as (listing, live):
@@ -125,10 +136,10 @@ def _burst(site: Set, crowd: Crowd, listing: Any, live: Any, seconds: float, sec
         site.backstage.tell(**feed, seconds=seconds)
         began, used = time.monotonic(), sum(server.cpu_times()[:2])
         operator = pool.submit(_ask_for_pages, site, over)
-        begin_turns(live)
+        begin_blocking_times(live)
         try:
             _use(listing, live, began + seconds)
-            longest = end_turns(live)
+            longest = longest_blocking_time(live)
             fed = site.backstage.answer()
         finally:
             over.set()
@@ -186,7 +197,7 @@ def _use(listing: Any, live: Any, until: float) -> None:
 
 
 @contextmanager
-def _browser(site: Set) -> Iterator[tuple[Any, Any]]:
+def _browser(site: Set) -> Iterator[tuple[object, object]]:
     """Open the list and the live page in Chromium."""
     from playwright.sync_api import sync_playwright
 

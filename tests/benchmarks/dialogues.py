@@ -43,7 +43,7 @@ class Speaker:
         self.sent_at = time.monotonic()
         self.socket.send(masked_frame(TEXT, text.encode()))
 
-    def hears_itself(self) -> bool:
+    def reads_its_own_update(self) -> bool:
         """Read what has arrived; return whether the frame of the last update is among it (a reply is not)."""
         self.rest += read(self.socket)
         frames, position = split_frames(self.rest)
@@ -56,7 +56,7 @@ class Speaker:
         )
 
 
-def echo(open_sockets: Sequence[socket.socket], request: str, seconds: float) -> dict[str, Any]:
+def echo(open_sockets: Sequence[socket.socket], request: str, seconds: float) -> dict[str, object]:
     """Make all clients update, each after it has received its own frame; ends when none is waiting any more."""
     speakers = [Speaker(index, client, request) for index, client in enumerate(open_sockets)]
     waiting: set[Speaker] = set(speakers)
@@ -70,7 +70,7 @@ def echo(open_sockets: Sequence[socket.socket], request: str, seconds: float) ->
         while waiting and (ready := selector.select(PATIENCE_SECONDS)):
             for key, _ in ready:
                 speaker = key.data
-                if not speaker.hears_itself():
+                if not speaker.reads_its_own_update():
                     continue
                 ended = time.monotonic()
                 speaker.times.append(ended - speaker.sent_at)
@@ -99,7 +99,7 @@ def resume(port: int, path: str, subscribe: str, frames: int, mark: bytes) -> di
         return {"seconds": time.monotonic() - started, "frames": count}
 
 
-def come_back(port: int, path: str, subscribe: str, clients: int, frames: int, mark: bytes) -> dict[str, Any]:
+def come_back(port: int, path: str, subscribe: str, clients: int, frames: int, mark: bytes) -> dict[str, object]:
     """Let many clients connect at once, each request what it missed, and measure until the last has all of it."""
     started = time.monotonic()
     with ExitStack() as stack:

@@ -6,8 +6,6 @@ redis-py 8 (see `settings.py`).
 
 from __future__ import annotations
 
-from typing import Any
-
 from asgiref.sync import async_to_sync
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from channels.layers import get_channel_layer
@@ -24,11 +22,11 @@ class PriceConsumer(AsyncJsonWebsocketConsumer):
 
     groups = [GROUP]
 
-    async def price_changed(self, event: dict[str, Any]) -> None:
+    async def price_changed(self, event: dict[str, object]) -> None:
         await self.send_json(event["content"])
 
 
-def content_of(instance: Price, action: str) -> dict[str, Any]:
+def content_of(instance: Price, action: str) -> dict[str, object]:
     """Return the content for a browser: the plain form of declbind's frame."""
     return {
         "stream": "price",
@@ -41,7 +39,7 @@ def content_of(instance: Price, action: str) -> dict[str, Any]:
     }
 
 
-def announce(sender: Any, instance: Price, created: bool, **kwargs: Any) -> None:
+def announce(sender: object, instance: Price, created: bool, **kwargs: object) -> None:
     message = {"type": "price.changed", "content": content_of(instance, "create" if created else "update")}
     transaction.on_commit(lambda: async_to_sync(get_channel_layer().group_send)(GROUP, message))
 

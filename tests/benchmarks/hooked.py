@@ -23,7 +23,7 @@ from django.db import connection, transaction
 ROWS = 1_000
 #: Calls before the measured ones: installing or removing a hook empties the interpreter's caches of the class.
 WARM_UP = 3
-Answer = dict[str, Any]
+Answer = dict[str, object]
 Call = Callable[[], object]
 
 
@@ -156,7 +156,7 @@ def _timed(call: Call) -> float:
 def _counted(call: Call) -> int:
     queries = 0
 
-    def execute(carry_out: Callable[..., Any], *arguments: Any) -> Any:
+    def execute(carry_out, *arguments):
         nonlocal queries
         queries += 1
         return carry_out(*arguments)

@@ -27,14 +27,14 @@ class ObservingConsumer(PatchModelMixin, GenericAsyncAPIConsumer):
     queryset = Price.objects.all()
     serializer_class = PriceSerializer
 
-    async def accept(self, **kwargs: Any) -> None:
+    async def accept(self, **kwargs: object) -> None:
         await self.price_activity.subscribe()
         await super().accept(**kwargs)
 
     @model_observer(Price)
-    async def price_activity(self, message: dict[str, Any], **kwargs: Any) -> None:
+    async def price_activity(self, message: dict[str, object], **kwargs: object) -> None:
         await self.send_json(message)
 
     @price_activity.serializer
-    def _price_content(self, instance: Price, action: Any, **kwargs: Any) -> dict[str, Any]:
+    def _price_content(self, instance: Price, action: Any, **kwargs: object) -> dict[str, object]:
         return content_of(instance, action.value)

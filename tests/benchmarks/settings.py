@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import environ
 
@@ -34,7 +33,7 @@ INSTALLED_APPS = [
     "tests.benchmarks",
 ]
 
-DATABASES: dict[str, dict[str, Any]] = {"default": environ.Env.db_url_config(os.environ["BENCHMARK_DATABASE"])}
+DATABASES: dict[str, dict[str, object]] = {"default": environ.Env.db_url_config(os.environ["BENCHMARK_DATABASE"])}
 DATABASES["default"]["CONN_MAX_AGE"] = None  # a writer keeps its connection in any case
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = {
@@ -46,7 +45,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
 # redis-py 8 would disconnect a consumer that receives nothing for 5 s, and never opens more than 100 connections, so
 # that hundreds of clients could not even join their group. Capacity stays at its default.
 HOST = {"address": os.environ["BENCHMARK_REDIS"], "socket_timeout": None, "max_connections": 2**31}
-CHANNEL_LAYERS: dict[str, dict[str, Any]] = {}
+CHANNEL_LAYERS: dict[str, dict[str, object]] = {}
 if CONTENDER in contenders.ON_CORE_LAYER:
     CHANNEL_LAYERS["default"] = {
         "BACKEND": "channels_redis.core.RedisChannelLayer",
@@ -59,7 +58,7 @@ elif CONTENDER in contenders.ON_PUBSUB_LAYER:
     }
 
 # The echo sends as fast as it is answered, which a rate limit for people would refuse.
-DECLBIND: dict[str, Any] = {"MESSAGES_PER_SECOND": 100_000, "MESSAGE_BURST": 100_000}
+DECLBIND: dict[str, object] = {"MESSAGES_PER_SECOND": 100_000, "MESSAGE_BURST": 100_000}
 if CONTENDER in (contenders.BY_FIELD, contenders.TRIGGERS):
     DECLBIND["RECORD_DIRS"] = [str(RECORDS / CONTENDER)]
 elif CONTENDER in (contenders.DECLBIND, contenders.POLLING):

@@ -15,7 +15,6 @@ import selectors
 import socket
 import sys
 import time
-from typing import Any
 
 from .texts import text_of
 from .wire import READ_BYTES, accept_upgrade, server_frame
@@ -31,7 +30,7 @@ class SocketFloor:
         self.sockets: list[socket.socket] = []
         self.number = 0
 
-    def listen(self) -> dict[str, Any]:
+    def listen(self) -> dict[str, object]:
         return {"port": self.listener.getsockname()[1]}
 
     def accept(self) -> None:
@@ -45,13 +44,13 @@ class SocketFloor:
         client.setblocking(False)
         self.sockets.append(client)
 
-    def burst(self, saves: int) -> dict[str, Any]:
+    def burst(self, saves: int) -> dict[str, object]:
         started = time.monotonic()
         for _ in range(saves):
             self._fan_out()
         return {"saves": saves, "started": started, "ended": time.monotonic()}
 
-    def steady(self, per_second: float, seconds: float) -> dict[str, Any]:
+    def steady(self, per_second: float, seconds: float) -> dict[str, object]:
         commits: dict[int, float] = {}
         started = time.monotonic()
         for position in range(int(per_second * seconds)):

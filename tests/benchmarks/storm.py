@@ -1,4 +1,4 @@
-"""Measure what clients wait for an answer while one other client asks for as much as it may."""
+"""Measurement of how long clients wait for an answer while another client sends as many requests as it may."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GOAL = 2.0
 
 
 class Calm:
-    """A client that sends a request now and then, and waits for all that answers it."""
+    """A client that sends a request now and then, and waits for all frames that answer it."""
 
     def __init__(self, port: int, address: str) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), 60, (address, 0))
@@ -101,7 +101,7 @@ def measure(arena: Arena, seconds: float) -> Section:
 
 
 def _converse(clients: list[Calm], seconds: float) -> dict[str, list[float]]:
-    """Let clients ask in turn, 20 times a second together."""
+    """Let clients send requests in turn, 20 a second together."""
     times: dict[str, list[float]] = defaultdict(list)
     until = time.monotonic() + seconds
     number = 0

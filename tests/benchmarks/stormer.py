@@ -1,4 +1,4 @@
-"""Be one client that asks for as much as it may: several sockets of one address, each at its rate limit.
+"""A client that sends as many requests as it may: several sockets of one address, each at its rate limit.
 
 `python -m tests.benchmarks.stormer PORT PATH`, driven by lines of JSON on standard input, one line of answer each:
 - `{"do": "connect", "clients": n, "address": a}` opens sockets from an address of this machine, and subscribes them;
@@ -18,9 +18,9 @@ from typing import Any
 from .wire import READ_BYTES, TEXT, ask_to_upgrade, masked_frame, read_answer
 
 
-def requests(since: Any) -> list[bytes]:
+def requests(since: object) -> list[bytes]:
     """Return the requests that each socket sends in turn."""
-    payloads: list[dict[str, Any]] = [
+    payloads: list[dict[str, object]] = [
         {"action": "subscribe", "params": {}, "snapshot": True},
         {"action": "subscribe", "params": {}, "since": since},
         {"action": "update", "pk": 20, "data": {"value": 1.5}},
@@ -46,7 +46,7 @@ class Storm:
             self.sockets.append(client)
         return {}
 
-    def storm(self, seconds: float, per_second: float, since: Any) -> dict[str, Any]:
+    def storm(self, seconds: float, per_second: float, since: object) -> dict[str, object]:
         texts = requests(since)
         started = time.monotonic()
         received, turn = 0, 0

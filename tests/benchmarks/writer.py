@@ -30,7 +30,7 @@ ROWS = 20
 #: A client that lost frames never catches up: after this time without progress the writer continues, and the loss
 #: shows.
 STALL_SECONDS = 2.0
-Answer = dict[str, Any]
+Answer = dict[str, object]
 
 
 class Writer:

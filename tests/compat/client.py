@@ -34,7 +34,7 @@ class Feed:
     """One subscription: the received frames, and the resulting rows."""
 
     stream: str
-    params: dict[str, Any]
+    params: dict[str, object]
     group: str = ""
     epoch: str = ""
     offset: int = 0
@@ -199,14 +199,14 @@ class Subscriber:
         """Send a request and return its reply."""
         return self._wait_for_reply(self._send(stream, {"action": action, **payload}, None, resumed=False), action)
 
-    def subscribe(self, stream: str, *, snapshot: bool = True, **params: Any) -> Feed:
+    def subscribe(self, stream: str, *, snapshot: bool = True, **params: object) -> Feed:
         """Subscribe and wait for the whole snapshot."""
         feed = self.begin(stream, snapshot=snapshot, **params)
         if snapshot:
             self.wait(lambda: feed.is_complete, f"the snapshot of {stream!r} is complete")
         return feed
 
-    def begin(self, stream: str, *, snapshot: bool = True, **params: Any) -> Feed:
+    def begin(self, stream: str, *, snapshot: bool = True, **params: object) -> Feed:
         """Subscribe and wait for the reply only."""
         feed = Feed(stream, params)
         self.feeds.append(feed)
@@ -255,7 +255,7 @@ class Subscriber:
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 
-    def wait(self, is_so: Callable[[], Any], what: str) -> None:
+    def wait(self, is_so: Callable[[], object], what: str) -> None:
         """Wait until a condition becomes true through frames."""
         with self._news:
             if not self._news.wait_for(is_so, PATIENCE):
@@ -269,7 +269,7 @@ class Subscriber:
         """Wait until a change has arrived, counted from the ``start``-th."""
         self.wait(lambda: change in feed.changes[start:], f"{change} on {feed.group!r}")
 
-    def wait_for_row(self, feed: Feed, pk: Any) -> None:
+    def wait_for_row(self, feed: Feed, pk: object) -> None:
         """Wait until a subscription holds a row."""
         self.wait(lambda: pk in feed.rows, f"the row {pk} on {feed.group!r}")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .client import PATIENCE, Change, Feed, Subscriber
@@ -301,7 +301,7 @@ class Course:
             assert held == wanted, f"{feed.group!r} differs from the database: {_difference(held, wanted)}"
 
 
-def _with_sorted_lists(data: dict[str, Any]) -> dict[str, Any]:
+def _with_sorted_lists(data: Mapping[str, object]) -> dict[str, object]:
     return {name: sorted(value) if isinstance(value, list) else value for name, value in data.items()}
 
 

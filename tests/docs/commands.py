@@ -20,7 +20,7 @@ from tests.servers import ROOT
 
 
 def problem_of(line: str) -> str:
-    """Return what is wrong with a command, "" if nothing."""
+    """Return the problem of a command, "" if there is none."""
     words = shlex.split(line, comments=True)
     while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):  # variables of the environment
         del words[0]

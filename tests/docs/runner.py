@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def run_apart(task: dict[str, Any], database: Path) -> str:
-    """Run one block in a child process; return what went wrong, "" if nothing did."""
+    """Run one block in a child process; return the problem, "" if there is none."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -57,7 +57,7 @@ def run_apart(task: dict[str, Any], database: Path) -> str:
             # Everything that the block prints goes the way of errors: stdout is for the answer.
             os.dup2(2, 1)
             use_database(database)
-            {"python": run_python, "record": judge_record}[task["kind"]](task)
+            {"python": run_python, "record": validate_record}[task["kind"]](task)
         except BaseException:
             problem = traceback.format_exc(limit=-3)
         os.write(writing, problem.encode()[-60_000:])
@@ -70,12 +70,12 @@ def run_apart(task: dict[str, Any], database: Path) -> str:
 
 
 def use_database(path: Path) -> None:
-    """Have the connections that this process opens lead to a database file."""
+    """Make the connections that this process opens use a database file."""
     for values in (settings.DATABASES["default"], connections["default"].settings_dict):
         values["NAME"] = str(path)
 
 
-def judge_record(task: dict[str, Any]) -> None:
+def validate_record(task: dict[str, Any]) -> None:
     """Raise ``ValidationError`` for a record that would not be stored."""
     from declbind.models import BindingRecord
 
@@ -102,7 +102,7 @@ def run_python(task: dict[str, Any]) -> None:
     check_results(module.__dict__)
 
 
-def check_results(values: dict[str, Any]) -> None:
+def check_results(values: dict[str, object]) -> None:
     """Check what a block has defined: settings, binding classes, test cases."""
     if isinstance(values.get("DECLBIND"), dict):
         from django.test import override_settings
@@ -142,12 +142,12 @@ def run_tests(case: type[unittest.TestCase]) -> None:
 
 
 def find_name(name: str) -> Any:
-    """Return what a block means by a name: an object that can be imported, or something that `NAMES` makes."""
+    """Return the object of a name in a block: it can be imported, or `NAMES` makes it."""
     return import_string(name) if "." in name else NAMES[name]()
 
 
-def settings_names() -> dict[str, Any]:
-    """Return what a settings module of `startproject` has defined above the lines of a block."""
+def settings_names() -> dict[str, object]:
+    """Return the names that a settings module of `startproject` has defined above the lines of a block."""
     return {
         "BASE_DIR": Path(tempfile.gettempdir()),
         "INSTALLED_APPS": list(settings.INSTALLED_APPS),
@@ -165,7 +165,7 @@ def settings_names() -> dict[str, Any]:
 
 
 def _model(label: str) -> Callable[[], Any]:
-    def find() -> Any:
+    def find() -> object:
         from django.apps import apps
 
         return apps.get_model(label)
@@ -199,7 +199,7 @@ def _public_key() -> str:
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
-NAMES: dict[str, Callable[[], Any]] = {
+NAMES: dict[str, Callable[[], object]] = {
     "Note": _model("notes.Note"),
     "Room": _model("notes.Room"),
     "Post": _model("blog.Post"),

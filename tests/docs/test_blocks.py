@@ -1,4 +1,4 @@
-"""Run each code block of the documentation and of the README."""
+"""The code blocks of the documentation and of the README: each is run or parsed."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ MOST_NOT_RUN = 12
 LANGUAGES = {"json", "python", "sh", "html", "js"}
 
 
-def of_language(*languages: str) -> list[Any]:
+def of_language(*languages: str) -> list[object]:
     return [pytest.param(block, id=block.place) for block in BLOCKS if block.language in languages]
 
 
 # What runs them ---------------------------------------------------------------------------------------------
 
 
-def run_apart(tasks: Sequence[Mapping[str, Any]]) -> dict[int, str]:
-    """Run tasks by the runner; return what went wrong by the task's number."""
+def run_apart(tasks: Sequence[Mapping[str, object]]) -> dict[int, str]:
+    """Run tasks in the runner; return the problems by the task's number."""
     dropped = ("DJANGO", "DATABASE", "TEST")
     env = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
     done = subprocess.run(
@@ -51,7 +51,7 @@ def run_apart(tasks: Sequence[Mapping[str, Any]]) -> dict[int, str]:
     return {int(number): text for number, text in json.loads(done.stdout).items()}
 
 
-def python_task(block: Block) -> dict[str, Any]:
+def python_task(block: Block) -> dict[str, object]:
     return {
         "kind": "python",
         "code": block.code,
@@ -61,7 +61,7 @@ def python_task(block: Block) -> dict[str, Any]:
     }
 
 
-def read_documents(block: Block) -> list[Any]:
+def read_documents(block: Block) -> list[object]:
     """Return the JSON documents of a block: one, or one for each line."""
     try:
         return [json.loads(block.code)]
@@ -70,7 +70,7 @@ def read_documents(block: Block) -> list[Any]:
 
 
 def schema_of(block: Block, document: Any) -> str:
-    """Return which schema a document follows: by the comment, or by its keys."""
+    """Return the schema that a document follows: by the comment, or by its keys."""
     for word, schema in (("record", "binding"), ("request", "request"), ("frame", "event")):
         if block.comment.startswith(word):
             return schema
@@ -82,7 +82,7 @@ def schema_of(block: Block, document: Any) -> str:
 
 
 def json_problems(block: Block) -> list[str]:
-    """Return what is wrong with the documents of a JSON block by the published schemas."""
+    """Return the problems of the documents of a JSON block by the published schemas."""
     found: list[str] = []
     for document in read_documents(block):
         schema = schema_of(block, document)
@@ -98,7 +98,7 @@ def records_of(block: Block) -> list[Any]:
     """Return the records of a JSON block whose models exist here."""
     if block.language != "json" or block.comment == "record of another project":
         return []
-    found = []
+    found: list[object] = []
     for document in read_documents(block):
         if schema_of(block, document) == "binding":
             found += document if isinstance(document, list) else [document]
@@ -107,7 +107,7 @@ def records_of(block: Block) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, str]:
-    """Run all Python blocks and judge all records; return what went wrong by the place of the block."""
+    """Run all Python blocks and validate all records; return the problems by the place of the block."""
     tasks, places = [], []
     for block in BLOCKS:
         if block.language == "python":
@@ -120,7 +120,7 @@ def outcomes() -> dict[str, str]:
 
 
 def script_problem(page: Page, code: str) -> str:
-    """Return what Chromium finds wrong with the syntax of a module, "" if nothing; nothing of it is run."""
+    """Return the syntax error that Chromium finds in a module, "" if there is none; nothing of it is run."""
     parse = """code => {
         const body = code.replace(/^\\s*import\\s*\\{([^}]*)\\}\\s*from\\s*(.*?);?$/gm,
             (_, names, from) => `const {${names.replaceAll(' as ', ': ')}} = await import(${from});`)
@@ -156,23 +156,23 @@ def test_python_runs(block: Block, outcomes: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("block", of_language("sh"))
 def test_commands_are_understood(block: Block) -> None:
-    """Each command is read by the parser of its program."""
+    """Each command is accepted by the parser of its program."""
     assert {line: problem for line in split_lines(block.code) if (problem := problem_of(line))} == {}
 
 
 @pytest.mark.parametrize("block", of_language("js", "html"))
 def test_scripts_are_parsed(block: Block, page: Page) -> None:
-    """Chromium understands each script."""
+    """Chromium finds no syntax error in a script."""
     assert [problem for code in scripts_of(block) if (problem := script_problem(page, code))] == []
 
 
 def test_every_block_has_a_language_that_is_run() -> None:
-    """A block in another language needs a comment that says why it is not run."""
+    """A block in another language needs a comment with the reason."""
     assert [f"{block.place}: {block.language!r}" for block in BLOCKS if block.language not in LANGUAGES] == []
 
 
 def test_few_blocks_are_not_run() -> None:
-    """Illustrations are few, and each says why."""
+    """Illustrations are few, and each has a reason."""
     left_out = [block for block in find_blocks() if block.comment.startswith("not run")]
     assert [block.place for block in left_out if len(block.reason_not_to_run) < 10] == []
     assert len(left_out) <= MOST_NOT_RUN
@@ -197,6 +197,7 @@ def broken(language: str, code: str, comment: str = "") -> Block:
     ],
 )
 def test_broken_json_is_caught(code: str) -> None:
+    """Control: JSON that a schema refuses is a problem."""
     assert json_problems(broken("json", code)) != []
 
 
@@ -219,11 +220,13 @@ def test_broken_json_is_caught(code: str) -> None:
     ],
 )
 def test_broken_python_is_caught(code: str, complaint: str) -> None:
+    """Control: an exception in a block is a problem."""
     [text] = run_apart([python_task(broken("python", code))]).values()
     assert complaint in text
 
 
 def test_a_record_of_a_field_that_does_not_exist_is_caught() -> None:
+    """Control: the record is validated against Django."""
     record = {"stream": "notes", "model": "notes.Note", "fields": ["txt"]}
     [text] = run_apart([{"kind": "record", "record": record}]).values()
     assert "Did you mean 'text'?" in text
@@ -244,6 +247,7 @@ def test_a_record_of_a_field_that_does_not_exist_is_caught() -> None:
     ],
 )
 def test_a_broken_command_is_caught(line: str) -> None:
+    """Control: an unknown option is a problem."""
     assert problem_of(line) != ""
 
 
@@ -256,11 +260,13 @@ def test_a_broken_command_is_caught(line: str) -> None:
     ],
 )
 def test_a_broken_script_is_caught(language: str, code: str, page: Page) -> None:
+    """Control: a syntax error is a problem."""
     [script] = scripts_of(broken(language, code))
     assert script_problem(page, script) != ""
 
 
 def test_a_block_without_an_end_is_caught() -> None:
+    """Control: an unclosed fence is an error."""
     with pytest.raises(ValueError, match=r"broken.md:1: expected ``` after the block"):
         list(read_blocks("```python\nx = 1\n", "broken.md"))
 

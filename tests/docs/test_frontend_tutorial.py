@@ -1,10 +1,9 @@
-"""Paste the blocks of the front-end tutorial into the console of a browser, as it says."""
+"""The blocks of the front-end tutorial, pasted into the console of a browser."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from playwright.sync_api import Page
@@ -19,12 +18,12 @@ BLOCKS = [block for block in find_blocks() if block.page == "docs/tutorials/fron
 
 
 class Console:
-    """The console of the developer tools of a page: what one block declares, the next one can use."""
+    """The console of a page's developer tools: a block can use what earlier blocks declared."""
 
     def __init__(self, page: Page) -> None:
         self.session = page.context.new_cdp_session(page)
 
-    def run(self, code: str) -> Any:
+    def run(self, code: str) -> object:
         """Run code and return its value; raises ``AssertionError`` if it throws."""
         answer = self.session.send(
             "Runtime.evaluate",
@@ -34,7 +33,7 @@ class Console:
         assert details == {}, details["exception"]["description"]
         return answer["result"].get("value")
 
-    def wait(self, expression: str, wanted: Any) -> None:
+    def wait(self, expression: str, wanted: object) -> None:
         """Wait until an expression has a value."""
         deadline = time.monotonic() + PATIENCE
         while (found := self.run(expression)) != wanted:
@@ -54,7 +53,7 @@ def console(page: Page, django_server: Callable[..., DjangoServer]) -> Console:
 
 
 def paste(console: Console, blocks: list[Block]) -> None:
-    """Run blocks in their order, and check after each what the page promises of it."""
+    """Run blocks in order, and check after each the result that the page describes."""
     for block in blocks:
         console.run(block.code)
         for sign, (expression, wanted) in PROMISES.items():
@@ -63,7 +62,7 @@ def paste(console: Console, blocks: list[Block]) -> None:
 
 
 #: What is true after a block, by a piece of its code.
-PROMISES: dict[str, tuple[str, Any]] = {
+PROMISES: dict[str, tuple[str, object]] = {
     "console.table": ("watch.rows.size", 1),
     "prepend(list)": ("list.textContent", "Coffees today: 7"),
     "{ value: 42 });\n": ("list.textContent", "Coffees today: 42"),
@@ -83,7 +82,7 @@ def test_the_blocks_do_what_the_tutorial_says(console: Console) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_block_that_is_wrong_is_caught(console: Console) -> None:
-    """The control: a method that does not exist fails the test."""
+    """Control: a method that does not exist fails the test."""
     broken = Block(
         "x.md", 1, "js", "const { connect } = await import('/static/declbind/declbind.js'); connect().streem('x')"
     )

@@ -1,4 +1,4 @@
-"""Read the interface of the JavaScript client from its comments, as the reference does."""
+"""The interface of the JavaScript client, which the reference reads from its comments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CLIENT = ROOT / "declbind/static/declbind/declbind.js"
 
 
 @pytest.fixture
-def javascript(monkeypatch: pytest.MonkeyPatch) -> Any:
+def javascript(monkeypatch: pytest.MonkeyPatch) -> object:
     monkeypatch.syspath_prepend(str(ROOT / "docs/_extensions"))
     return importlib.import_module("javascript")
 
@@ -65,11 +65,12 @@ export class Shop {
 
 
 def test_an_export_without_a_comment_is_refused(javascript: Any) -> None:
-    """The build fails if somebody exports a name without saying what it is."""
+    """The build fails if an exported name has no description."""
     with pytest.raises(ValueError, match=r"none above \['sell'\]"):
         javascript.describe_module("/** A shop. */\nexport class Shop {\n}\n\nexport function sell(name) {\n}\n")
 
 
 def test_a_parameter_without_a_type_is_refused(javascript: Any) -> None:
+    """The build fails."""
     with pytest.raises(ValueError, match="Expected a type in braces, got 'name  What'"):
         javascript.describe_module("/**\n * Buy.\n * @param name  What\n */\nexport function buy(name) {\n}\n")

@@ -1,15 +1,15 @@
-"""Compare the labels that the operator tutorial names with those on the pages of the console."""
+"""The labels that the operator tutorial names, compared with those on the pages of the console."""
 
 from __future__ import annotations
 
 import html
 import re
-from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.test import Client
+from pytest_django import Settings
 
 from declbind.models import BindingRecord
 from example_site.example import accounts
@@ -20,7 +20,7 @@ RECORDS = "/admin/declbind/bindingrecord/"
 
 
 def named_labels(text: str) -> list[str]:
-    """Return what the tutorial prints bold or in italics: what the reader looks for on a page."""
+    """Return the texts that the tutorial prints bold or in italics: those that the reader looks for on a page."""
     return [bold or italic for bold, italic in re.findall(r"\*\*([^*]+)\*\*|\*([^*\n]+)\*", text)]
 
 
@@ -32,7 +32,7 @@ def visible_text(page: str) -> str:
 
 
 @pytest.fixture
-def console_text(settings: Any, db: None) -> str:
+def console_text(settings: Settings, db: None) -> str:
     """Return the text of the pages of the tutorial, as the demo's operator sees them after its steps."""
     settings.DEBUG = True
     accounts.ensure_users()
@@ -58,13 +58,13 @@ def console_text(settings: Any, db: None) -> str:
 
 
 def test_the_labels_of_the_tutorial_are_on_the_pages(console_text: str) -> None:
-    """What the reader has to click or to read is on the pages in these words."""
+    """The pages have these labels in the same words."""
     labels = named_labels(TUTORIAL.read_text())
     assert len(labels) > 15
     assert [label for label in labels if label not in console_text] == []
 
 
-def test_another_label_would_be_missed(console_text: str) -> None:
-    """The control: a label that no page has is found."""
+def test_a_missing_label_would_be_caught(console_text: str) -> None:
+    """Control: a label that no page has is found."""
     labels = named_labels("Click **Save** and then **Publish everywhere**.")
     assert [label for label in labels if label not in console_text] == ["Publish everywhere"]

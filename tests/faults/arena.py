@@ -12,19 +12,21 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import psutil  # type: ignore[import-untyped]
 
 from tests.servers import DjangoServer, RedisServer, Server
 
 from . import crashes, sabotage
-from .checker import History, LedgerError, Record, Rows, Verdict, check
+from .checker import Verdict, check
 from .client import REPLY_SECONDS, Client, Crowd, Feed
 from .databases import Databases, environment, run_module
 from .editor import Editor
+from .history import History, LedgerError
 from .ledger import Ledger, LedgerReader
 from .mutations import Count, check_mutations
+from .observations import Record, Rows
 from .proxy import Proxy
 from .writer import ROOMS, SENTINELS
 
@@ -32,7 +34,7 @@ from .writer import ROOMS, SENTINELS
 PATIENCE = 60.0
 
 
-def wait_until(is_so: Callable[[], Any], what: str, seconds: float = PATIENCE) -> None:
+def wait_until(is_so: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
     """Poll until a condition is true.
 
     Raises:
@@ -90,7 +92,7 @@ class Arena:
         patience: float = REPLY_SECONDS,
         daphnes: int = 0,
         kinds: Sequence[str] = ("writer",),
-        settings: Mapping[str, Any] | None = None,
+        settings: Mapping[str, object] | None = None,
         trim_seconds: float | None = None,
         redis: RedisServer | None = None,
         server: Server | None = None,
@@ -238,7 +240,7 @@ class Arena:
 
     # --- waiting --------------------------------------------------------------------------------------------------
 
-    def wait_for_feeds(self, is_so: Callable[[Feed], Any], what: str, seconds: float = PATIENCE) -> None:
+    def wait_for_feeds(self, is_so: Callable[[Feed], object], what: str, seconds: float = PATIENCE) -> None:
         """Wait until something is true of every feed."""
         wait_until(lambda: self.crowd.look(lambda: all(map(is_so, self.crowd.feeds()))), what, seconds)
 
@@ -277,8 +279,8 @@ class Arena:
         port = f":{web.port}/"
         return self.crowd.look(lambda: [c for c in self.crowd.clients if c.is_open and port in c.address])
 
-    def _wait(self, is_so: Callable[[], Any], what: str) -> None:
-        def is_so_or_broken() -> Any:
+    def _wait(self, is_so: Callable[[], object], what: str) -> None:
+        def is_so_or_broken() -> object:
             for server in [*self.webs, *self.relays, *self.writers]:
                 if server.process is not None and (server.process.poll() or 0) > 0:
                     raise RuntimeError(f"A {server.name} failed; its log ends:\n{server.log_text()[-4000:]}")

@@ -20,7 +20,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 from websockets.typing import Subprotocol
 
-from .checker import Asked, Back, Frame, Observation, Record, Snapshot, Stale
+from .observations import Asked, Back, Frame, Observation, Record, Snapshot, Stale
 
 STREAM = "items"
 #: The subprotocol for batches: several waiting frames arrive as a JSON array.
@@ -205,7 +205,7 @@ class Client:
         self._tasks: set[asyncio.Task[None]] = set()
         self._connection: ClientConnection | None = None
 
-    def jobs(self) -> list[Coroutine[Any, Any, None]]:
+    def jobs(self) -> list[Coroutine[object, object, None]]:
         """Return this client's tasks, each of which runs until it is cancelled."""
         return [self.run()]
 
@@ -278,7 +278,7 @@ class Client:
         """Call a function after a delay, if the connection still exists."""
         self._timers.add(asyncio.get_running_loop().call_later(seconds, function))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -324,7 +324,7 @@ class Crowd:
         self._thread.join()
         self._loop.close()
 
-    def call(self, work: Coroutine[Any, Any, T]) -> T:
+    def call(self, work: Coroutine[object, object, T]) -> T:
         """Run a coroutine in the loop and return what it returns."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 

@@ -32,7 +32,7 @@ _passed = itertools.count(1)
 
 
 def _after(original: Callable[..., Any], place: str, is_counted: Callable[[Any], bool] = lambda result: True) -> Any:
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
+    def wrapper(*args: object, **kwargs: object) -> object:
         result = original(*args, **kwargs)
         if is_counted(result):
             reach(place)
@@ -42,7 +42,7 @@ def _after(original: Callable[..., Any], place: str, is_counted: Callable[[Any],
 
 
 def _before(original: Callable[..., Any], place: str) -> Any:
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
+    def wrapper(*args: object, **kwargs: object) -> object:
         reach(place)
         return original(*args, **kwargs)
 

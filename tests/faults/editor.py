@@ -16,10 +16,10 @@ from collections import Counter as Multiset
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from .checker import Write
 from .client import RETRY_SECONDS, STREAM, Client
 from .ledger import Ledger
 from .mutations import Mutation
+from .observations import Write
 from .writer import ROOMS, SENTINELS, SHARED
 
 COUNTERS = "counters"
@@ -66,7 +66,7 @@ class Tally:
         """Forget the value until the next snapshot."""
         self.group = self.value = None
 
-    def receive(self, offset: int, payload: dict[str, Any]) -> None:
+    def receive(self, offset: int, payload: dict[str, object]) -> None:
         """Handle a new value."""
         match payload:
             case {"action": "snapshot", "objects": [{"data": {"value": value}}]}:
@@ -104,7 +104,7 @@ class Editor(Client):
         self._made: list[int] = []
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
 
-    def jobs(self) -> list[Coroutine[Any, Any, None]]:
+    def jobs(self) -> list[Coroutine[object, object, None]]:
         """Follow, and edit."""
         return [*super().jobs(), self.edit()]
 
@@ -203,7 +203,7 @@ class Editor(Client):
                 await asyncio.sleep(RETRY_SECONDS)  # the client's delay before it repeats a refused request
         raise AssertionError("itertools.count() ends never")
 
-    async def _ask(self, stream: str, payload: dict[str, Any]) -> dict[str, Any] | None:
+    async def _ask(self, stream: str, payload: dict[str, object]) -> dict[str, Any] | None:
         """Send a request on the next available connection; return the reply, or ``None`` if it ends first."""
         await self._online.wait()
         assert self._connection is not None

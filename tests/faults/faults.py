@@ -12,9 +12,10 @@ from typing import Any
 from tests.servers import RedisServer, Server
 
 from .arena import PATIENCE, Arena, wait_until
-from .checker import Frame, Stale, Verdict
+from .checker import Verdict
 from .client import Client
 from .databases import Databases, run_module
+from .observations import Frame, Stale
 from .prepare import RECORD
 
 #: The number of clients that arrive while writers write: one a round, each with a snapshot under load.
@@ -155,7 +156,7 @@ def restart_webs(arena: Arena) -> None:
 
 def edit_record(arena: Arena) -> None:
     """Widen, narrow, regroup, disable and restore the record, as an operator does."""
-    edits: Sequence[dict[str, Any]] = (
+    edits: Sequence[dict[str, object]] = (
         {"fields": ["room", "stamp", "text"]},
         {"groups": ["items", "hall-{room}"]},
         {"enabled": False},

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .checker import Outcome, Work, Write
+from .observations import Outcome, Work, Write
 
 
 class Ledger:
@@ -39,11 +39,11 @@ class Ledger:
         """Close the file; a dying writer need not."""
         os.close(self._file)
 
-    def _note(self, *line: Any) -> None:
+    def _note(self, *line: object) -> None:
         os.write(self._file, (json.dumps(line, separators=(",", ":")) + "\n").encode())
 
 
-def _pack(writes: Iterable[Write]) -> list[list[Any]]:
+def _pack(writes: Iterable[Write]) -> list[list[object]]:
     return [[write.pk, write.action, write.stamp, write.base, write.before, write.after] for write in writes]
 
 

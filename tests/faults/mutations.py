@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from .checker import Outcome, Rows, Work
+from .observations import Outcome, Rows, Work
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from datetime import timedelta
-from typing import Any
 
 import django
 from django.core.management import call_command
@@ -13,7 +12,7 @@ from django.utils import timezone
 from .editor import COUNTERS, EDITORS, session_key
 from .writer import ROOMS, SENTINELS, SHARED
 
-RECORD: dict[str, Any] = {
+RECORD: dict[str, object] = {
     "stream": "items",
     "model": "faults.Item",
     "fields": ["room", "stamp"],
@@ -21,7 +20,7 @@ RECORD: dict[str, Any] = {
     "capture": "triggers",
     "permissions": {"view": True},
 }
-COUNTER_RECORD: dict[str, Any] = {
+COUNTER_RECORD: dict[str, object] = {
     "stream": COUNTERS,
     "model": "faults.Counter",
     "fields": ["value"],

@@ -11,10 +11,12 @@ import importlib
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from django.core.exceptions import ObjectDoesNotExist
+
+from declbind.bindings import Binding
 
 VARIABLE = "FAULTS_SABOTAGE"
 #: The advisory lock on which a broken sequencer waits between reading and locking.
@@ -27,7 +29,7 @@ def send_in_post_save(log: Any) -> None:
 
     from declbind.outbound import entries
 
-    def append(drafts: Sequence[Any], using: str, began_in: Any = None) -> None:
+    def append(drafts, using, began_in=None):
         other = connections[using].copy()
         try:
             entries.insert(drafts, other)
@@ -46,7 +48,7 @@ def send_on_commit(log: Any) -> None:
 
     original = log.append
 
-    def append(drafts: Sequence[Any], using: str, began_in: Any = None) -> None:
+    def append(drafts, using, began_in=None):
         def send() -> None:
             crashes.reach("before_sending")
             original(drafts, using)
@@ -122,7 +124,7 @@ def keep_the_key_apart(writes: Any) -> None:
     from declbind.inbound import idempotency
     from declbind.models import IdempotencyKey
 
-    def answer_once(request: Any, bound: Any, identity: Any) -> dict[str, Any]:
+    def answer_once(request, bound, identity):
         actor = idempotency.name_actor(bound.user, identity.connection_id)
         stream = str(bound.stream)
         kept = IdempotencyKey.objects.filter(actor=actor, stream=stream, key=request.key).first()
@@ -145,10 +147,10 @@ def keep_the_key_apart(writes: Any) -> None:
 class _Unlocked:
     """A binding that finds rows without locking them."""
 
-    def __init__(self, bound: Any) -> None:
+    def __init__(self, bound: Binding) -> None:
         self.bound = bound
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self.bound, name)
 
     def get_object(self, key: Any) -> Any:
@@ -159,7 +161,7 @@ def look_without_locking(writes: Any) -> None:
     """Check a condition on a row that is not locked, on a slow machine: two concurrent writes both succeed."""
     original = writes.check_condition
 
-    def check_condition(bound: Any, action: str, key: Any, condition: Any) -> None:
+    def check_condition(bound, action, key, condition):
         with contextlib.suppress(ObjectDoesNotExist):
             original(_Unlocked(bound), action, key, condition)
         if condition:
@@ -171,7 +173,7 @@ def look_without_locking(writes: Any) -> None:
 LOG, HISTORY, SEQUENCER = "declbind.outbound.log", "declbind.outbound.history", "declbind.outbound.sequencer"
 WRITES = "declbind.inbound.writes"
 #: Each variant with the module that it changes.
-VARIANTS: dict[str, tuple[Callable[[Any], None], str]] = {
+VARIANTS: dict[str, tuple[Callable[[object], None], str]] = {
     "send in post_save": (send_in_post_save, LOG),
     "send on commit": (send_on_commit, LOG),
     "read by id": (read_by_id, LOG),

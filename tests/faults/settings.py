@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
 
 from tests.settings import CHANNEL_LAYERS, database_at
 
@@ -21,12 +20,12 @@ ROOT_URLCONF = "tests.faults.views"
 USE_TZ = True
 TIME_ZONE = "UTC"
 
-DATABASES: dict[str, dict[str, Any]] = {"default": database_at(os.environ["DATABASE_URL"])}
+DATABASES: dict[str, dict[str, object]] = {"default": database_at(os.environ["DATABASE_URL"])}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 #: Few settings differ from the defaults; a fault names them. Processes are restarted often, and each restart waits for
 #: the drain.
-DECLBIND: dict[str, Any] = {"DRAIN_SECONDS": 0.5, **json.loads(os.environ.get("FAULTS_DECLBIND", "{}"))}
+DECLBIND: dict[str, object] = {"DRAIN_SECONDS": 0.5, **json.loads(os.environ.get("FAULTS_DECLBIND", "{}"))}
 
 INSTALLED_APPS = [
     "django.contrib.auth",

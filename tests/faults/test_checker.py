@@ -7,22 +7,9 @@ from typing import Any
 
 import pytest
 
-from .checker import (
-    Asked,
-    Back,
-    Frame,
-    History,
-    LedgerError,
-    Observation,
-    Outcome,
-    Record,
-    Snapshot,
-    Stale,
-    Verdict,
-    Work,
-    Write,
-    check,
-)
+from .checker import Verdict, check
+from .history import History, LedgerError
+from .observations import Asked, Back, Frame, Observation, Outcome, Record, Snapshot, Stale, Work, Write
 
 INITIAL = {1: {"room": 0, "stamp": "a"}, 2: {"room": 1, "stamp": "b"}}
 #: Row 1 is changed, moved to room 1, changed and deleted; row 3 is created and stays.

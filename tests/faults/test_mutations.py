@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from .checker import Outcome, Work, Write
 from .mutations import Count, Mutation, check_mutations
+from .observations import Outcome, Work, Write
 
 #: A row is created, changed, and changed by another writer; another is created and deleted; two writes are refused.
 MADE = Mutation("k1", "create", 7, "k1", "")

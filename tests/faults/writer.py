@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import django
 from django.db import Error, connection, connections, transaction
 
-from .checker import Write
 from .ledger import Ledger
+from .observations import Write
 
 if TYPE_CHECKING:
     from .models import Item

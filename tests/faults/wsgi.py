@@ -10,7 +10,6 @@ import http.client
 import sys
 import threading
 import time
-from typing import Any
 
 import django
 from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
@@ -28,7 +27,7 @@ WRITES = 3
 class QuietRequestHandler(WSGIRequestHandler):
     """A handler that logs no line for each request."""
 
-    def log_message(self, *args: Any) -> None:
+    def log_message(self, *args: object) -> None:
         """Log nothing."""
 
 

@@ -35,7 +35,7 @@ from .watching import Row, Stream, names_in
 from .writes import Notes, RowVersions, Writes
 
 #: The bindings of each shop's item, beside the records of the shop.
-ITEM_RECORDS: tuple[dict[str, Any], ...] = (
+ITEM_RECORDS: tuple[dict[str, object], ...] = (
     {"stream": "items"},
     {"stream": "rooms", "groups": ["room-{room}", "all-rooms"]},
     {"stream": "first", "where": {"room": 1}},
@@ -165,8 +165,8 @@ def untold(
     stream: Stream,
     events: Sequence[CapturedEvent],
     writes: Writes,
-    before: dict[Any, Row],
-    after: dict[Any, Row],
+    before: dict[object, Row],
+    after: dict[object, Row],
 ) -> Iterator[str]:
     """Yield the problems of visible rows that were written and have no event."""
     if resyncs(events):
@@ -240,13 +240,13 @@ class Follower:
         return []
 
 
-def params_of(group: str) -> dict[str, Any]:
+def params_of(group: str) -> dict[str, object]:
     """Return the parameters of a subscription to a group."""
     _, _, room = group.rpartition("room-")
     return {"room": int(room)} if room.isdigit() else {}
 
 
-def _silence() -> Any:
+def _silence() -> object:
     return Path("/dev/null").open("w")
 
 

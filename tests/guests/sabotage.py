@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any
 from unittest.mock import patch
 
 from declbind import testing
@@ -50,7 +49,7 @@ def event_invented() -> AbstractContextManager[None]:
 
 def event_of_a_bystander() -> AbstractContextManager[None]:
     """Report with each step a row that was not written by it."""
-    last: dict[Any, CapturedEvent] = {}
+    last: dict[object, CapturedEvent] = {}
 
     def alter(events: list[CapturedEvent]) -> list[CapturedEvent]:
         own = {event.pk: event for event in events if event.stream == "items"}

@@ -19,7 +19,7 @@ class Step:
         raises: The exception that the package raises by design.
     """
 
-    run: Callable[[], Any]
+    run: Callable[[], object]
     is_raw: bool = False
     may_resync: bool = False
     may_repeat: bool = False

@@ -22,7 +22,7 @@ class Usual:
     ``make`` stores a new row with these values, as the package requires.
     """
 
-    def __init__(self, model: Any, make: Callable[..., Any], without: frozenset[str]) -> None:
+    def __init__(self, model: Any, make: Callable[..., object], without: frozenset[str]) -> None:
         self.model, self.make, self.without = model, make, without
         self.made = 0
 

@@ -18,9 +18,9 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connection, models
 
 #: A row as a subscriber should see it: its groups, and its data.
-Row = tuple[tuple[str, ...], dict[str, Any]]
+Row = tuple[tuple[str, ...], dict[str, object]]
 #: The value of one column of a row in a frame.
-Reader = Callable[[Any], Any]
+Reader = Callable[[object], object]
 
 
 def as_json(value: Any) -> Any:
@@ -147,7 +147,7 @@ def quote(name: str) -> str:
     return connection.ops.quote_name(name)
 
 
-def select(table: str, columns: Iterable[str]) -> list[tuple[Any, ...]]:
+def select(table: str, columns: Iterable[str]) -> list[tuple[object, ...]]:
     """Return rows without a manager, a field's converter or a wrapper of Django's."""
     names = ", ".join(quote(name) for name in columns)
     return run_plain(f"SELECT {names} FROM {quote(table)}")

@@ -22,9 +22,9 @@ class Writes:
 
     counts: Mapping[Any, float]
     others: float
-    certain: Collection[Any]
+    certain: Collection[object]
 
-    def most(self, key: Any) -> float:
+    def most(self, key: object) -> float:
         return self.counts.get(key, self.others)
 
 
@@ -102,7 +102,7 @@ class RowVersions:
     def since(self, last: dict[Table, dict[str, list[str]]], stream: Stream) -> Writes:
         """Return the rows of a stream that have another version now."""
         counts: dict[Any, float] = {}
-        certain: set[Any] = set()
+        certain: set[object] = set()
         # A row of a list may have been inserted and deleted as well.
         least = math.inf if stream.has_more_tables else 0
         for table in stream.tables():

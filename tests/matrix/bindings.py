@@ -18,9 +18,9 @@ from declbind import WebsocketBinding
 from .kinds import Kind
 
 #: A row as a client should see it: its groups and its data.
-Row = tuple[tuple[str, ...], dict[str, Any]]
+Row = tuple[tuple[str, ...], dict[str, object]]
 #: By stream and key, the rows that the model's base manager shows, in a group or not.
-View = dict[str, dict[Any, Row]]
+View = dict[str, dict[object, Row]]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
 from django.test import override_settings
 from django.utils import timezone, translation
 
@@ -32,7 +33,7 @@ def _rewritten(rewrite: Callable[[str], str]) -> Iterator[None]:
     """Pass each statement to a function before it is run, as an execute wrapper does."""
     ran: list[str] = []
 
-    def wrapper(execute: Any, sql: str, *rest: Any) -> Any:
+    def wrapper(execute, sql, *rest):
         ran.append(sql)
         return execute(rewrite(sql), *rest)
 
@@ -66,7 +67,7 @@ def rewriting_wrapper() -> AbstractContextManager[None]:
 class TracedCursor:
     """A cursor around Django's that records the statements."""
 
-    def __init__(self, cursor: Any, notes: list[str]) -> None:
+    def __init__(self, cursor: CursorWrapper, notes: list[str]) -> None:
         self._cursor, self._notes = cursor, notes
 
     def execute(self, sql: str, params: Any = None) -> Any:
@@ -79,7 +80,7 @@ class TracedCursor:
         self._notes.append(sql)
         return self._cursor.executemany(sql, params)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._cursor, name)
 
     def __iter__(self) -> Iterator[Any]:
@@ -88,8 +89,8 @@ class TracedCursor:
     def __enter__(self) -> TracedCursor:
         return self
 
-    def __exit__(self, *exc_info: object) -> Any:
-        return self._cursor.__exit__(*exc_info)
+    def __exit__(self, *exc_info: Any) -> None:
+        self._cursor.__exit__(*exc_info)
 
 
 @contextlib.contextmanager
@@ -113,7 +114,7 @@ def _foreign(method: Any, calls: list[str]) -> Any:
     """Return a wrapper as careful packages write it."""
 
     @functools.wraps(method)
-    def foreign(*args: Any, **kwargs: Any) -> Any:
+    def foreign(*args, **kwargs):
         calls.append(method.__name__)
         return method(*args, **kwargs)
 
@@ -121,7 +122,7 @@ def _foreign(method: Any, calls: list[str]) -> Any:
 
 
 @contextlib.contextmanager
-def _hooks(wrap: Callable[[Any, Any, list[str]], None]) -> Iterator[None]:
+def _hooks(wrap: Callable[[object, object, list[str]], None]) -> Iterator[None]:
     calls: list[str] = []
     with contextlib.ExitStack() as stack:
         stack.callback(forget_list_managers)
@@ -136,7 +137,7 @@ def _hooks(wrap: Callable[[Any, Any, list[str]], None]) -> Iterator[None]:
 def hooks_wrapped_before() -> AbstractContextManager[None]:
     """Wrap Django's methods before declbind does, so that its hooks are outside the package's wrappers."""
 
-    def wrap(hook: Any, method: Any, calls: list[str]) -> None:
+    def wrap(hook, method, calls):
         setattr(hook.owner, hook.name, _foreign(method.__wrapped__, calls))
         hooks.install(hook.seam, hook.wrap)
 
@@ -146,7 +147,7 @@ def hooks_wrapped_before() -> AbstractContextManager[None]:
 def hooks_wrapped_after() -> AbstractContextManager[None]:
     """Wrap Django's methods after declbind does, so that the package's wrappers are outside its hooks."""
 
-    def wrap(hook: Any, method: Any, calls: list[str]) -> None:
+    def wrap(hook, method, calls):
         setattr(hook.owner, hook.name, _foreign(method, calls))
 
     return _hooks(wrap)
@@ -158,15 +159,15 @@ def tracing_model() -> Iterator[None]:
     make, save = Piece.__init__, Piece.save
     seen: list[Any] = []
 
-    def remember(self: Any) -> None:
+    def remember(self):
         self._remembered = self.name, self.value, self.room
         seen.append(self._remembered)
 
-    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+    def init(self, *args, **kwargs):
         make(self, *args, **kwargs)
         remember(self)
 
-    def save_and_remember(self: Any, *args: Any, **kwargs: Any) -> None:
+    def save_and_remember(self, *args, **kwargs):
         save(self, *args, **kwargs)
         remember(self)
 

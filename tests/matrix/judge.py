@@ -25,14 +25,14 @@ class PureClient:
     ``complaints`` holds the events that repeat another or contradict the rows.
     """
 
-    def __init__(self, rows: Mapping[Any, Row]) -> None:
-        self.held: dict[str, dict[Any, Any]] = {}
+    def __init__(self, rows: Mapping[object, Row]) -> None:
+        self.held: dict[str, dict[object, object]] = {}
         self.complaints: list[str] = []
         for pk, (groups, data) in rows.items():
             for group in groups:
                 self.held.setdefault(group, {})[pk] = data
 
-    def hear(self, event: CapturedEvent, snapshot: Mapping[Any, Row]) -> None:
+    def hear(self, event: CapturedEvent, snapshot: Mapping[object, Row]) -> None:
         """Apply one event; ``snapshot`` is the result of a resync."""
         for group, action in event.changes:
             if action == "resync":
@@ -50,7 +50,7 @@ class PureClient:
             else:
                 rows[event.pk] = event.data
 
-    def differences(self, rows: Mapping[Any, Row]) -> list[str]:
+    def differences(self, rows: Mapping[object, Row]) -> list[str]:
         """Return the differences between the held and the stored rows."""
         there = PureClient(rows).held
         return [
@@ -105,10 +105,10 @@ def problems(
 
 def _call_problems(
     observer: Observer,
-    before: Mapping[Any, Row],
+    before: Mapping[object, Row],
     events: Sequence[CapturedEvent],
-    after: Mapping[Any, Row],
-    written: Collection[Any],
+    after: Mapping[object, Row],
+    written: Collection[object],
     may_lose_track: bool,
 ) -> list[str]:
     changed = [pk for pk in {**before, **after} if _has_changed(before.get(pk), after.get(pk))]

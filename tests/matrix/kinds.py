@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.db.models import Model
+
 from .models import (
     Base,
     Branch,
@@ -37,7 +39,7 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
 }
 
 #: The written values, which change a row's groups or not.
-MOVES: Mapping[str, Mapping[str, Any]] = {
+MOVES: Mapping[str, Mapping[str, object]] = {
     "stay": {"value": 51},
     "move": {"room": 3},
     "hide": {"room": None, "is_open": False},
@@ -45,7 +47,7 @@ MOVES: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def _nothing(name: str) -> dict[str, Any]:
+def _nothing(name: str) -> dict[str, object]:
     return {}
 
 
@@ -55,19 +57,19 @@ class Kind:
 
     name: str
     model: Any
-    bound: Sequence[Any]
+    bound: Sequence[type[Model]]
     stored: Any = None
     #: Another child of the parent; each sample row is also a row of it.
     beside: Any = None
     #: Required values of a row, by its name.
-    needs: Callable[[str], dict[str, Any]] = _nothing
+    needs: Callable[[str], dict[str, object]] = _nothing
     #: The column of the group by relation.
     link: str = "shelf_id"
     #: Further moves.
-    moves: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    moves: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
     @property
-    def all_moves(self) -> dict[str, Mapping[str, Any]]:
+    def all_moves(self) -> dict[str, Mapping[str, object]]:
         return {**MOVES, **self.moves}
 
     @property

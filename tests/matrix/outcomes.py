@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Any
 
 from django.db import transaction
 
-Step = Callable[[], Any]
+Step = Callable[[], object]
 
 
 class Undo(Exception):

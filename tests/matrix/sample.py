@@ -44,7 +44,7 @@ class Sample:
     ``changes`` are the values that a way is to write. ``shift`` changes which row a letter means, for sequences.
     """
 
-    def __init__(self, kind: Kind, changes: Mapping[str, Any], shift: int = 0) -> None:
+    def __init__(self, kind: Kind, changes: Mapping[str, object], shift: int = 0) -> None:
         self.kind = kind
         self.model = kind.model
         self.changes = dict(changes)
@@ -72,7 +72,7 @@ class Sample:
                 prepare(self)
 
     def _make_relations(self) -> None:
-        def make(model: Any, count: int) -> list[Any]:
+        def make(model, count):
             word = model._meta.model_name
             rows: list[Any] = model.objects.bulk_create(model(name=f"{word} {number}") for number in range(count))
             return rows
@@ -127,7 +127,7 @@ class Sample:
         name = names[(ord(letter) + self.shift) % len(names)] if names else letter
         return self.objects.get(name=name)
 
-    def change(self, row: Any) -> Any:
+    def change(self, row: object) -> object:
         """Set the values to be written on a row, without storing it; return it."""
         for name, value in self.changes.items():
             setattr(row, name, value)
@@ -138,7 +138,7 @@ class Sample:
         self._made += 1
         return f"n{self.shift}-{self._made}"
 
-    def new_values(self, name: str) -> dict[str, Any]:
+    def new_values(self, name: str) -> dict[str, object]:
         """Return values for a new row. The rows that it needs are made without capture."""
         with uncaptured():
             needed = self.kind.needs(name)
@@ -148,7 +148,7 @@ class Sample:
         """Return a new row that is not stored."""
         return self.model(**{**self.new_values(self.new_name()), **values})
 
-    def reverse(self, of: Any, field: str) -> Any:
+    def reverse(self, of: object, field: str) -> Any:
         """Return the related manager of ``of`` for the rows whose ``field`` refers to it."""
         relation = self.model._meta.get_field(field).remote_field
         return getattr(of, relation.get_accessor_name())

@@ -42,7 +42,7 @@ class Scenario:
     limit: int
 
     @property
-    def coordinates(self) -> dict[str, Any]:
+    def coordinates(self) -> dict[str, object]:
         return {
             "way": self.way.name,
             "kind": self.kind.name,
@@ -72,9 +72,9 @@ def deal(depth: int = DEPTH) -> list[Scenario]:
     has met come first.
     """
     chosen: list[Scenario] = []
-    met_by_any: set[Any] = set()
+    met_by_any: set[object] = set()
     for way in WAYS.values():
-        met: set[Any] = set()
+        met: set[object] = set()
         for kind in filter(way.fits, KINDS):
             combinations = list(product(way, kind))
             if not depth:
@@ -92,11 +92,11 @@ def deal(depth: int = DEPTH) -> list[Scenario]:
     return chosen
 
 
-def _news(scenario: Scenario, met: set[Any]) -> int:
+def _news(scenario: Scenario, met: set[object]) -> int:
     return len(set(_pairs(scenario)) - met)
 
 
-def _pairs(scenario: Scenario) -> Iterator[Any]:
+def _pairs(scenario: Scenario) -> Iterator[object]:
     values = (scenario.move, scenario.outcome, scenario.listeners, scenario.limit, scenario.kind.name)
     return itertools.combinations(enumerate(values), 2)
 

@@ -1,4 +1,4 @@
-"""A site with an admin of its own, under another name and another address; the stock one is not there at all."""
+"""A site with an admin of its own, under another name and another address, and without the standard one."""
 
 from tests.settings import *  # noqa: F403 - settings are what the module before has, and this
 

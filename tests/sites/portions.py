@@ -1,4 +1,4 @@
-"""An ASGI application that tells whether the server reads in portions: 1, 0, and then each message's length."""
+"""An ASGI application that reports whether the server reads in portions: 1, 0, and then each message's length."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from declbind.live.reading import read_in_portions
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
-    """Accept, tell, and echo lengths."""
+    """Accept, send the report, and echo lengths."""
     await receive()
     is_limited = read_in_portions(receive, send)
     await send({"type": "websocket.accept"})

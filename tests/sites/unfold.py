@@ -1,4 +1,4 @@
-"""A site whose admin wears django-unfold."""
+"""A site whose admin is themed by django-unfold."""
 
 from tests.settings import *  # noqa: F403 - settings are what the module before has, and this
 from tests.settings import INSTALLED_APPS as STOCK_APPS

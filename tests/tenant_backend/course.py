@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
 
 import django
 from django.core.checks import run_checks
@@ -21,7 +20,7 @@ from tests.zoo.models import Keeper  # noqa: E402
 KEEPERS = {"stream": "keepers", "model": "zoo.Keeper", "fields": ["name"], "groups": ["named-{name}"]}
 
 
-def found_since(first: int) -> list[Any]:
+def found_since(first: int) -> list[object]:
     events = Event.objects.filter(pk__gt=first).exclude(kind="control").order_by("pk")
     return [[event.stream, event.kind, json.loads(event.changes), event.data] for event in events]
 
@@ -51,7 +50,9 @@ for name in ("acme", "beta"):
     with connection.cursor() as cursor:
         cursor.execute(f"CREATE SCHEMA {name}")
         cursor.execute(f"CREATE TABLE {name}.zoo_keeper (LIKE public.zoo_keeper INCLUDING ALL)")
-said: dict[str, Any] = {"checks": [message.id for message in run_checks() if str(message.id).startswith("declbind.E")]}
+said: dict[str, object] = {
+    "checks": [message.id for message in run_checks() if str(message.id).startswith("declbind.E")]
+}
 with override_bindings(KEEPERS):
     first = last()
     log._migrated.clear()

@@ -1,1 +1,1 @@
-"""Tenants: a class that tells them apart, in this process; and django-tenants for real, in processes of its own."""
+"""Tenants: classes that distinguish them, in this process; and django-tenants, in processes of its own."""

@@ -1,4 +1,4 @@
-"""Classes for ``DECLBIND["TENANT"]``: one that is right, and others that are wrong on purpose."""
+"""Classes for ``DECLBIND["TENANT"]``: a correct one, and deliberately wrong ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ current: ContextVar[str] = ContextVar("tests_tenant", default="")
 
 
 class Named:
-    """Tenants that a context variable names, in one schema: what a site with a column for the tenant has."""
+    """Tenants that a context variable names, in one schema, as on a site with a column for the tenant."""
 
     def of_connection(self, alias: str) -> str:
         """Return the tenant of the context."""
@@ -35,12 +35,12 @@ class Named:
 
 
 class Separate(Named):
-    """The same, with users of its own for each tenant; models of the app ``sites_shared`` are for all."""
+    """The same, with users of its own for each tenant; models of the app ``sites_shared`` are shared."""
 
     shared: frozenset[str] = frozenset()
 
     def is_shared(self, model: Any) -> bool:
-        """Return whether a model is one of those that a test has named."""
+        """Return whether a test has named a model as shared."""
         return model._meta.label_lower in self.shared
 
     def sees_all(self, tenant: str) -> bool:
@@ -57,7 +57,7 @@ class Constant(Separate):
 
 
 class Stuck(Separate):
-    """Does not restore what was before."""
+    """Negative control: the previous tenant is not restored."""
 
     @contextlib.contextmanager
     def activate(self, tenant: str) -> Iterator[None]:
@@ -67,7 +67,7 @@ class Stuck(Separate):
 
 
 class Idle(Separate):
-    """Does not activate anything."""
+    """Negative control: no tenant is activated."""
 
     @contextlib.contextmanager
     def activate(self, tenant: str) -> Iterator[None]:
@@ -76,21 +76,21 @@ class Idle(Separate):
 
 
 class Lacking:
-    """Lacks two of the three methods."""
+    """A class without two of the three methods."""
 
-    def of_scope(self, scope: Mapping[str, Any]) -> str:
+    def of_scope(self, scope: Mapping[str, object]) -> str:
         """Return a name."""
         return "acme"
 
 
-def separate(name: str = "Separate") -> dict[str, Any]:
+def separate(name: str = "Separate") -> dict[str, object]:
     """Return the settings that name one of the classes here."""
     return {"TENANT": f"{__name__}.{name}"}
 
 
 @contextlib.contextmanager
 def inside(tenant: str) -> Iterator[None]:
-    """Be in a tenant, as the middleware of a site is."""
+    """Use a tenant inside the block, as the middleware of a site does."""
     token = current.set(tenant)
     try:
         yield

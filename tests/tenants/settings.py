@@ -8,7 +8,6 @@ public schema only, ``bare`` lacks ``DECLBIND["TENANT"]``, ``limited`` sets the 
 from __future__ import annotations
 
 import os
-from typing import Any
 from urllib.parse import urlsplit
 
 VARIANT = os.environ.get("TENANT_SITE", "plain")
@@ -60,7 +59,7 @@ TEMPLATES = [
         },
     }
 ]
-DECLBIND: dict[str, Any] = {"VERSION_CHECK_SECONDS": 0.01}
+DECLBIND: dict[str, object] = {"VERSION_CHECK_SECONDS": 0.01}
 TENANT_LIMIT_SET_CALLS = VARIANT == "limited"
 if VARIANT != "bare":
     DECLBIND["TENANT"] = "declbind.contrib.tenants.DjangoTenants"

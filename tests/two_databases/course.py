@@ -43,7 +43,7 @@ OWN = {
 
 
 @pytest.fixture(autouse=True)
-def fresh_registry() -> Any:
+def fresh_registry() -> object:
     refresh(force=True)
     yield
     refresh(force=True)
@@ -223,10 +223,10 @@ def deactivate(login: Login) -> None:
     ],
     ids=["logout", "password", "deactivate", "delete", "permission", "codename", "block"],
 )
-async def test_a_right_that_is_taken_in_the_other_database_ends_what_it_granted(
+async def test_a_permission_removed_in_the_other_database_ends_its_subscriptions(
     tmp_path: Path, lose: Callable[[Login], Any], ending: int | str
 ) -> None:
-    """The control event is in the log's database, after the commit; a later event does not reach the client."""
+    """The control event is in the log's database, after the commit. A later event does not reach the client."""
     await sync_to_async(apply)(tmp_path, NOTES)
     login = await log_in("shop.view_note")
     async with login.client() as client:
@@ -260,10 +260,10 @@ def test_a_change_that_is_rolled_back_leaves_no_control_event() -> None:
     assert controls() == ["users"]
 
 
-def test_a_log_that_is_away_does_not_break_the_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The change of the user is kept; the repeated check of each process finds it."""
+def test_an_unavailable_log_does_not_break_the_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The change of the user is kept, and the repeated check of each process detects it."""
 
-    def fail(*args: Any, **kwargs: Any) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
         raise OperationalError("the server is away")
 
     user = make_user("ann")
@@ -315,7 +315,7 @@ def test_every_page_answers(tmp_path: Path, operator: Browser) -> None:
         assert text in answer.content.decode(), path
 
 
-def test_the_form_stores_and_both_logs_say_who(operator: Browser) -> None:
+def test_the_form_stores_and_both_logs_have_the_author(operator: Browser) -> None:
     """The admin's log is in the database of users, the revision in that of records."""
     data = read_form(operator.get(f"{LIST}add/").content.decode())
     data |= {

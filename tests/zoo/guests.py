@@ -22,7 +22,7 @@ class Note(models.Model):
 class Remembering(Note):
     """A model that stores its values when it is loaded, which loads deferred fields."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
         self.was = self.text, self.room
 
@@ -33,10 +33,10 @@ class Locked(Note):
     is_open = False
 
     @classmethod
-    def from_db(cls, *args: Any, **kwargs: Any) -> Any:
+    def from_db(cls, *args: object, **kwargs: object) -> Any:
         raise PermissionError("from_db is closed")
 
-    def refresh_from_db(self, *args: Any, **kwargs: Any) -> None:
+    def refresh_from_db(self, *args: object, **kwargs: object) -> None:
         raise PermissionError("refresh_from_db is closed")
 
 
@@ -46,13 +46,13 @@ class Translated:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def __get__(self, instance: Any, owner: Any = None) -> Any:
+    def __get__(self, instance: object, owner: object = None) -> object:
         if instance is None:
             return self
         text = instance.__dict__[self.name]
         return text.upper() if translation.get_language() == "de" else text
 
-    def __set__(self, instance: Any, value: Any) -> None:
+    def __set__(self, instance: object, value: object) -> None:
         instance.__dict__[self.name] = value
 
 
@@ -119,7 +119,7 @@ class Viewed(Note):
         db_table = "zoo_viewed"
 
 
-MANAGERS: dict[str, Any] = {
+MANAGERS: dict[str, object] = {
     "annotates": lambda rows: rows.annotate(count=models.Count("pk")),
     "distinct": lambda rows: rows.distinct(),
     "joins": lambda rows: rows.select_related("friend"),

@@ -48,14 +48,14 @@ class _TagMixin:
             return value
         return Tag(value) if isinstance(value, int) else Tag.parse(value)
 
-    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+    def from_db_value(self, value: Any, expression: object, connection: object) -> object:
         return None if value is None else Tag(value)
 
-    def get_prep_value(self, value: Any) -> Any:
+    def get_prep_value(self, value: object) -> Any:
         tag = self.to_python(value)
         return None if tag is None else tag.number
 
-    def formfield(self, **kwargs: Any) -> Any:
+    def formfield(self, **kwargs: object) -> Any:
         return forms.CharField()
 
     @property
@@ -82,13 +82,13 @@ class ColourField(models.CharField):
     def to_python(self, value: Any) -> Any:
         return value if value is None or isinstance(value, Colour) else Colour(value)
 
-    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+    def from_db_value(self, value: Any, expression: object, connection: object) -> object:
         return None if value is None else Colour(value)
 
-    def get_prep_value(self, value: Any) -> Any:
+    def get_prep_value(self, value: Any) -> object:
         return None if value is None else self.to_python(value).value
 
-    def value_to_string(self, obj: Any) -> str:
+    def value_to_string(self, obj: models.Model) -> str:
         return str(self.get_prep_value(self.value_from_object(obj)))
 
 
@@ -98,13 +98,13 @@ class SetField(models.CharField):
     def to_python(self, value: Any) -> Any:
         return frozenset(value.split(",")) if isinstance(value, str) else value
 
-    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+    def from_db_value(self, value: Any, expression: object, connection: object) -> object:
         return self.to_python(value)
 
-    def get_prep_value(self, value: Any) -> Any:
+    def get_prep_value(self, value: Any) -> object:
         return value if value is None or isinstance(value, str) else ",".join(sorted(value))
 
-    def value_to_string(self, obj: Any) -> str:
+    def value_to_string(self, obj: models.Model) -> str:
         return str(self.get_prep_value(self.value_from_object(obj)))
 
 
@@ -116,11 +116,11 @@ class Size:
 class SizeField(models.JSONField):
     """A document that is read as a dataclass."""
 
-    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> object:
         found = super().from_db_value(value, expression, connection)
         return None if found is None else Size(**found)
 
-    def get_prep_value(self, value: Any) -> Any:
+    def get_prep_value(self, value: object) -> object:
         return dataclasses.asdict(value) if isinstance(value, Size) else value
 
 
@@ -134,7 +134,7 @@ class SetDecoder(json.JSONDecoder):
 class SetEncoder(json.JSONEncoder):
     """The inverse of the decoder."""
 
-    def default(self, value: Any) -> Any:
+    def default(self, value: object) -> object:
         return sorted(value) if isinstance(value, set) else super().default(value)
 
 
@@ -145,38 +145,38 @@ class Mute:
 class MuteField(models.IntegerField):
     """A column whose large values have no text form."""
 
-    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+    def from_db_value(self, value: Any, expression: object, connection: object) -> object:
         return Mute() if value is not None and value > 10 else value
 
 
 class AlwaysMuteField(models.IntegerField):
     """A column whose values have no text form."""
 
-    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+    def from_db_value(self, value: Any, expression: object, connection: object) -> object:
         return None if value is None else Mute()
 
 
 class BlurredField(models.CharField):
     """A column that reads texts in one case, although queries distinguish case."""
 
-    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+    def from_db_value(self, value: Any, expression: object, connection: object) -> object:
         return value and value.lower()
 
 
 class SealedField(models.CharField):
     """A column that stores a text differently each time, as encryption does."""
 
-    def get_prep_value(self, value: Any) -> Any:
+    def get_prep_value(self, value: object) -> object:
         return value and f"{next(COUNTER)}:{value}"
 
-    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+    def from_db_value(self, value: Any, expression: object, connection: object) -> object:
         return value and value.partition(":")[2]
 
 
 class OneWayField(models.IntegerField):
     """A column whose values are written in a form that it cannot read."""
 
-    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+    def from_db_value(self, value: Any, expression: object, connection: object) -> object:
         return None if value is None else Tag(value)
 
 
@@ -186,7 +186,7 @@ COUNTER = itertools.count()
 class LowerField(models.CharField):
     """A column that stores lower case, while the instance keeps its value."""
 
-    def get_prep_value(self, value: Any) -> Any:
+    def get_prep_value(self, value: Any) -> object:
         value = super().get_prep_value(value)
         return value and value.lower()
 
@@ -279,24 +279,24 @@ class WordsField(models.CharField):
     def to_python(self, value: Any) -> Any:
         return value.split(",") if isinstance(value, str) else value
 
-    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+    def from_db_value(self, value: Any, expression: object, connection: object) -> object:
         return None if value is None else self.to_python(value)
 
-    def get_prep_value(self, value: Any) -> Any:
+    def get_prep_value(self, value: object) -> object:
         return ",".join(value) if isinstance(value, list) else value
 
-    def validate(self, value: Any, model_instance: Any) -> None:
+    def validate(self, value: Any, model_instance: models.Model | None) -> None:
         if not set(value) <= {"s", "l"}:
             raise ValidationError("Expected sizes.", code="invalid")
 
-    def formfield(self, **kwargs: Any) -> Any:
+    def formfield(self, **kwargs: object) -> Any:
         return forms.MultipleChoiceField(choices=[("s", "S"), ("l", "L")], required=False)
 
 
 class PlainListField(WordsField):
     """The same with a text form field."""
 
-    def formfield(self, **kwargs: Any) -> Any:
+    def formfield(self, **kwargs: object) -> Any:
         return forms.CharField()
 
 
@@ -305,17 +305,17 @@ class _AmountForm(forms.MultiValueField):
         super().__init__([forms.DecimalField(), forms.CharField()])
         self.widget = forms.MultiWidget([forms.TextInput(), forms.TextInput()])
 
-    def compress(self, data_list: Any) -> Any:
+    def compress(self, data_list: Any) -> object:
         return tuple(data_list)
 
 
 class _AmountDescriptor:
     """A descriptor that returns the amount, and also sets its unit when the amount is set."""
 
-    def __init__(self, field: Any) -> None:
+    def __init__(self, field: models.Field[Any, Any]) -> None:
         self.field = field
 
-    def __get__(self, instance: Any, owner: Any = None) -> Any:
+    def __get__(self, instance: Any, owner: object = None) -> Any:
         return self if instance is None else instance.__dict__[self.field.attname]
 
     def __set__(self, instance: Any, value: Any) -> None:
@@ -327,19 +327,19 @@ class _AmountDescriptor:
 class AmountField(models.DecimalField):
     """An amount whose unit is in a column beside it."""
 
-    def contribute_to_class(self, cls: Any, name: str, private_only: bool = False) -> None:
+    def contribute_to_class(self, cls: type[models.Model], name: str, private_only: bool = False) -> None:
         super().contribute_to_class(cls, name, private_only)
         setattr(cls, name, _AmountDescriptor(self))
 
-    def formfield(self, **kwargs: Any) -> Any:
+    def formfield(self, **kwargs: object) -> Any:
         return _AmountForm()
 
 
 class _Refusing:
-    def __init__(self, field: Any) -> None:
+    def __init__(self, field: models.Field[Any, Any]) -> None:
         self.field = field
 
-    def __get__(self, instance: Any, owner: Any = None) -> Any:
+    def __get__(self, instance: Any, owner: object = None) -> Any:
         return self if instance is None else instance.__dict__[self.field.attname]
 
     def __set__(self, instance: Any, value: Any) -> None:
@@ -349,7 +349,7 @@ class _Refusing:
 
 
 #: The setter's error message for some values.
-REFUSED: dict[Any, Exception] = {
+REFUSED: dict[object, Exception] = {
     "value": ValueError("not this one"),
     "type": TypeError("not this one"),
     "invalid": ValidationError("not this one"),
@@ -360,7 +360,7 @@ REFUSED: dict[Any, Exception] = {
 class RefusingField(models.CharField):
     """A column whose descriptor refuses some values."""
 
-    def contribute_to_class(self, cls: Any, name: str, private_only: bool = False) -> None:
+    def contribute_to_class(self, cls: type[models.Model], name: str, private_only: bool = False) -> None:
         super().contribute_to_class(cls, name, private_only)
         setattr(cls, name, _Refusing(self))
 
@@ -368,7 +368,7 @@ class RefusingField(models.CharField):
 class CountedField(models.IntegerField):
     """A column that counts the saves of its row."""
 
-    def pre_save(self, model_instance: Any, add: bool) -> Any:
+    def pre_save(self, model_instance: models.Model, add: bool) -> Any:
         number = (getattr(model_instance, self.attname) or 0) + 1
         setattr(model_instance, self.attname, number)
         return number

@@ -99,7 +99,7 @@ class Generator:
         """Return a payload with the right form and any values."""
         chance = self._chance
         action = chance.choices(ACTIONS, (5, 8, 2, 5, 3, 1, 0.2, 0.2, 0.2, 0.2))[0]
-        payload: dict[str, Any] = {"action": action}
+        payload: dict[str, object] = {"action": action}
         if chance.random() < 0.7:
             payload["ref"] = chance.choice((1, "a", None, True, 1.5, chance.choice(TEXTS), chance.choice(NUMBERS)))
         if action in ("update", "delete"):
@@ -118,12 +118,12 @@ class Generator:
             payload["token"] = chance.choice(TEXTS)
         return payload
 
-    def _subscribe(self, payload: dict[str, Any]) -> None:
+    def _subscribe(self, payload: dict[str, object]) -> None:
         chance = self._chance
         if chance.random() < 0.3:
             payload["snapshot"] = True
         elif chance.random() < 0.6:
-            since: dict[str, Any] = {"epoch": EPOCH, "offset": OFFSET, "resume": RESUME}
+            since: dict[str, object] = {"epoch": EPOCH, "offset": OFFSET, "resume": RESUME}
             if chance.random() < 0.5:
                 forged = chance.choice(sorted(since))
                 since[forged] = chance.choice((chance.choice(TEXTS), chance.choice(NUMBERS), None, [], RESUME + "x"))
@@ -134,7 +134,7 @@ class Generator:
             payload["sort"], payload["limit"] = ["-count", "text"], chance.choice(NUMBERS)
             payload["totals"] = chance.choice((["count"], [], "count"))
 
-    def _pk(self) -> Any:
+    def _pk(self) -> object:
         chance = self._chance
         return chance.randint(1, 80) if chance.random() < 0.8 else self._scalar()
 
@@ -144,9 +144,9 @@ class Generator:
             ({}, {"text": f"t{chance.randint(0, 6)}"}, {"owner_id": chance.randint(1, 4)}, self._data()), (5, 3, 2, 2)
         )[0]
 
-    def _data(self) -> dict[str, Any]:
+    def _data(self) -> dict[str, object]:
         chance = self._chance
-        good: dict[str, Callable[[], Any]] = {
+        good: dict[str, Callable[[], object]] = {
             "flag": lambda: chance.random() < 0.5,
             "count": lambda: chance.randint(-5, 5),
             "text": lambda: f"t{chance.randint(0, 6)}",
@@ -161,7 +161,7 @@ class Generator:
             data[chance.choice(FIELDS)] = self._value(3)
         return data
 
-    def _scalar(self) -> Any:
+    def _scalar(self) -> object:
         chance = self._chance
         return chance.choice((None, True, False, chance.choice(NUMBERS), chance.choice(TEXTS)))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
 
 from tests.settings import database_at
 
@@ -14,12 +13,12 @@ ALLOWED_HOSTS = ["*"]
 USE_TZ = True
 TIME_ZONE = "UTC"
 
-DATABASES: dict[str, dict[str, Any]] = {"default": database_at(os.environ["DATABASE_URL"])}
+DATABASES: dict[str, dict[str, object]] = {"default": database_at(os.environ["DATABASE_URL"])}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 #: As many frames as the machine can process: limits are not tested here. Little of them is kept, so that growth would
 #: be detected.
-DECLBIND: dict[str, Any] = {
+DECLBIND: dict[str, object] = {
     "MESSAGES_PER_SECOND": 1_000_000,
     "MESSAGE_BURST": 1_000_000,
     "MAX_SNAPSHOT_ROWS": 100,

@@ -1,4 +1,4 @@
-"""A server under fire: sockets that send what a generator makes, sockets that must not notice, and the checks."""
+"""The attack on a server: sockets that send generated frames, sockets that must not be affected, and the checks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 from websockets.asyncio.client import ClientConnection, connect
@@ -65,7 +64,7 @@ PROTECTED = (
 
 
 class Breach(AssertionError):
-    """What a frame has done that no frame may do; ``check`` is the name of the check that found it."""
+    """A forbidden effect of a frame; ``check`` is the name of the check that found it."""
 
     def __init__(self, check: str, what: str) -> None:
         super().__init__(f"[{check}] {what}")
@@ -74,7 +73,7 @@ class Breach(AssertionError):
 
 @dataclass
 class Outcome:
-    """What was sent, and what came of it."""
+    """The numbers of frames that were sent, and the answers to them."""
 
     frames: int = 0
     answers: int = 0
@@ -84,12 +83,12 @@ class Outcome:
 
 
 class Attacker:
-    """One socket that sends frames and reads all that comes."""
+    """A socket that sends frames, and reads everything that it receives."""
 
     def __init__(self, connection: ClientConnection, outcome: Outcome) -> None:
         self.connection, self._outcome = connection, outcome
         #: The last replies to ``subscribe``: what may be resumed.
-        self.known: dict[str, Any] = {}
+        self.known: dict[str, object] = {}
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self._reader = asyncio.create_task(self._read())
 
@@ -115,7 +114,7 @@ class Attacker:
                 waiting.set_exception(ConnectionError(f"closed with {self.connection.close_code}"))
 
     async def send(self, frame: Frame) -> None:
-        """Send one frame, in as many fragments as it says."""
+        """Send one frame in the given number of fragments."""
         data = frame.data
         if frame.parts == 1:
             await self.connection.send(data)
@@ -124,7 +123,7 @@ class Attacker:
         await self.connection.send([data[start : start + size] for start in range(0, len(data), size)])
 
     async def ask_all(self, number: int) -> None:
-        """Ask each stream, and wait for the answers: what was sent before is done."""
+        """Send a request to each stream and wait for the replies: everything sent before has been processed."""
         for stream in STREAMS:
             ref = f"sync {number} {stream}"
             waiting = self._waiting[ref] = asyncio.get_running_loop().create_future()
@@ -132,26 +131,26 @@ class Attacker:
             await waiting
 
     async def close(self) -> None:
-        """Leave."""
+        """Close the connections."""
         await self.connection.close()
         await self._reader
 
 
 class Witness:
-    """A client that must not notice anything, and the one whose writes it reads."""
+    """A client that must not be affected, and the client whose writes it reads."""
 
     def __init__(self, reader: ClientConnection, writer: ClientConnection) -> None:
         self._reader, self._writer = reader, writer
         self.number = 0
 
     async def subscribe(self) -> None:
-        """Begin to read."""
+        """Subscribe to the changes."""
         await self._reader.send('{"stream":"tick","payload":{"action":"subscribe","ref":1}}')
         reply = json.loads(await self._reader.recv())
         assert reply["payload"]["ok"], reply
 
     async def check(self) -> None:
-        """Write, and expect that one event and nothing else comes, to both."""
+        """Write, and expect that both clients receive that event and nothing else."""
         self.number += 1
         payload = {"action": "update", "pk": 1, "data": {"number": self.number}, "ref": self.number}
         await self._writer.send(json.dumps({"stream": "tick", "payload": payload}))
@@ -163,7 +162,7 @@ class Witness:
             raise Breach("witness", f"expected one event of write {self.number}, got {frame}")
 
     async def check_silence(self) -> None:
-        """Expect that nothing more has come; an answer of the server is behind all that it has sent before."""
+        """Expect that nothing more was received: a reply of the server follows everything that it sent before."""
         for connection in (self._reader, self._writer):
             await connection.send('{"stream":"tick","payload":{"action":"sync","ref":"end"}}')
             frame = json.loads(await connection.recv())
@@ -172,7 +171,7 @@ class Witness:
 
 
 class Siege:
-    """A site of its own, its server, and the attack on it."""
+    """A site with a server of its own, and the attack on it."""
 
     def __init__(
         self,
@@ -223,7 +222,7 @@ class Siege:
         self._directory.rmdir()
 
     async def run(self, frames: int) -> Outcome:
-        """Send so many frames; raises ``Breach`` with the seed and the frames that reproduce it."""
+        """Send this many frames; raises ``Breach`` with the seed and the frames that reproduce it."""
         process = psutil.Process(self.server.pid)
         before = 0
         try:
@@ -261,7 +260,7 @@ class Siege:
             await attacker.close()
 
     async def _replace_one(self, attackers: list[Attacker]) -> None:
-        """Let one attacker vanish while its requests are under way, with or without a word, and another one come."""
+        """Drop an attacker while its requests are in progress, with or without a close, and add another one."""
         number = self._chance.randrange(len(attackers))
         if self._chance.random() < 0.5:
             attackers[number].connection.transport.abort()
@@ -269,7 +268,7 @@ class Siege:
         attackers[number] = Attacker(await self._connect(ATTACKERS[number]), self.outcome)
 
     async def _break_off(self) -> None:
-        """Send what is no text as text, which WebSocket itself forbids, and end a handshake before its answer."""
+        """Send invalid UTF-8 as text, which WebSocket forbids, and end a handshake before its answer."""
         async with await self._connect("") as connection:
             with contextlib.suppress(ConnectionClosed):
                 await connection.send(b"\xff" + self._chance.randbytes(20), text=True)
@@ -335,7 +334,7 @@ class Siege:
             raise Breach("exception", f"the server's log has:\n{new[-3000:]}")
 
     def is_unchanged(self) -> bool:
-        """Return whether all rows are as they were that no client may change."""
+        """Return whether all rows that no client may change are unchanged."""
         return self._digest_now() == self._digest
 
     def _digest_now(self) -> str:

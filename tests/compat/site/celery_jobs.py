@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from celery import Celery
 
@@ -15,13 +14,13 @@ app.conf.task_ignore_result = False
 
 
 @app.task(name="compat.perform")
-def perform_in_worker(name: str, arguments: dict[str, Any]) -> Any:
+def perform_in_worker(name: str, arguments: dict[str, object]) -> object:
     """Perform an operation in a worker."""
     from .operations import perform
 
     return perform(name, arguments)
 
 
-def run(name: str, arguments: dict[str, Any]) -> Any:
+def run(name: str, arguments: dict[str, object]) -> object:
     """Let a worker perform an operation, and return its result."""
     return perform_in_worker.delay(name, arguments).get(timeout=60)

@@ -20,7 +20,7 @@ from declbind.models import BindingRecord, Connection
 
 from .models import Line, Note, Reading, Tag
 
-operations: dict[str, Callable[..., Any]] = {}
+operations: dict[str, Callable[..., object]] = {}
 
 
 def perform(name: str, arguments: Mapping[str, Any]) -> Any:
@@ -28,7 +28,7 @@ def perform(name: str, arguments: Mapping[str, Any]) -> Any:
     return operations[name](**arguments)
 
 
-def operation(function: Callable[..., Any]) -> Callable[..., Any]:
+def operation(function: Callable[..., object]) -> Callable[..., object]:
     """Register a function as an operation under its own name."""
     operations[function.__name__] = function
     return function
@@ -214,7 +214,7 @@ def take_away(name: str, codename: str) -> None:
 
 
 @operation
-def edit_record(stream: str, **values: Any) -> None:
+def edit_record(stream: str, **values: object) -> None:
     """Change a binding record."""
     record = BindingRecord.objects.get(stream=stream)
     for name, value in values.items():

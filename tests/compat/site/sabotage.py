@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 
 def let_updates_pass_unseen() -> None:
@@ -17,7 +16,7 @@ def keep_rights() -> None:
     """Never check an open socket's permissions again."""
     from declbind.live.hub import LiveHub
 
-    async def revalidate(self: LiveHub, sockets: Any) -> None:
+    async def revalidate(self: LiveHub, sockets: object) -> None:
         return None
 
     LiveHub.revalidate = revalidate  # type: ignore[method-assign]

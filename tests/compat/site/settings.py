@@ -31,7 +31,7 @@ STATIC_URL = "static/"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
-DATABASES: dict[str, dict[str, Any]] = {"default": database_at(os.environ["DATABASE_URL"])}
+DATABASES: dict[str, dict[str, object]] = {"default": database_at(os.environ["DATABASE_URL"])}
 for key, value in json.loads(os.environ.get("COMPAT_DATABASE", "{}")).items():
     DATABASES["default"][key] = value
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from django.tasks import TaskResultStatus, task
 
 
 @task()
-def perform_in_worker(name: str, arguments: dict[str, Any]) -> Any:
+def perform_in_worker(name: str, arguments: dict[str, object]) -> object:
     """Perform an operation in a worker."""
     from .operations import perform
 
     return perform(name, arguments)
 
 
-def run_task(name: str, arguments: dict[str, Any], seconds: float = 60.0) -> Any:
+def run_task(name: str, arguments: dict[str, object], seconds: float = 60.0) -> object:
     """Let a worker perform an operation, and return its result."""
     result = perform_in_worker.enqueue(name, arguments)
     deadline = time.monotonic() + seconds

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from django.contrib import admin
 from django.contrib.auth import get_user_model, login, logout
@@ -13,7 +12,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from .operations import perform
 
-urlpatterns: list[Any] = []
+urlpatterns: list[object] = []
 
 
 def log_in(request: HttpRequest, name: str) -> HttpResponse:

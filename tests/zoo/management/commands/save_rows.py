@@ -2,7 +2,6 @@
 
 import json
 import sys
-from typing import Any
 
 from django.apps import apps
 from django.core.management.base import BaseCommand
@@ -13,7 +12,7 @@ class Command(BaseCommand):
 
     help = 'Reads lines {"model": "app.Model", "pk": key or null, "values": {...}} and saves each as a row.'
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: object) -> None:
         """Read until standard input ends."""
         self.stdout.write("ready")
         self.stdout.flush()
