@@ -235,7 +235,9 @@ async def events_after_a_sweep(monkeypatch: pytest.MonkeyPatch, settings: Settin
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_process_deletes_events_as_fast_as_they_come(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+async def test_a_process_deletes_events_as_fast_as_they_come(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
     """A site needs no relay of its own for that."""
     assert await events_after_a_sweep(monkeypatch, settings) == 1
 
