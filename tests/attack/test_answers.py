@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from django.contrib.auth.models import User
 
 from declbind.inbound import conditions, idempotency
 from declbind.live import grants
