@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 SET_UP := .venv/.installed-
 
-.PHONY: help demo docs test quick coverage compat guests bench soak fuzz lint types mariadb programs clean
+.PHONY: help demo docs test quick coverage compat guests bench soak fuzz lint types release-check mariadb programs clean
 
 help:
 	@echo "make demo    run the example site and print where it is"
@@ -28,6 +28,7 @@ help:
 	@echo "make bench   compare with peers and with the limits of server and machine"
 	@echo "make soak    break running processes under load, for a long time, and check a ledger; then make fuzz"
 	@echo "make fuzz    send a million frames of every kind to real servers, and check the results"
+	@echo "make release-check  walk through the checklist of a release; it publishes nothing"
 	@echo "make lint    only ruff;  make types  only mypy;  make clean  remove what these targets made"
 
 # Newer project files than the stamp mean that the installed packages are out of date.
@@ -72,6 +73,9 @@ soak: programs
 
 fuzz: programs
 	@$(BIN)/python -m tests.attack.fuzzing $(ARGS)
+
+release-check: programs
+	@$(BIN)/python -m tests.release
 
 lint: $(SET_UP)test
 	@echo "==> Lint"

@@ -31,7 +31,7 @@ __all__ = [
 Document = dict[str, Any]
 
 
-def dump(document: Any) -> str:
+def dump(document: object) -> str:
     """Return a document as text for people: keys in their own order, two spaces, no ASCII escapes."""
     return json.dumps(document, indent=2, ensure_ascii=False)
 
@@ -88,7 +88,7 @@ def keep_spelling(old: Mapping[str, object], new: Mapping[str, object]) -> Docum
     }
 
 
-def _meaning(key: str, value: object) -> Any:
+def _meaning(key: str, value: object) -> object:
     if key == "fields" and value == ALL_FIELDS:
         return [ALL_FIELDS]
     if key == "permissions" and isinstance(value, str):

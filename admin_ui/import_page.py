@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path
 from django.utils.functional import cached_property
@@ -127,8 +127,9 @@ class ImportPage:
         ]
         return replace(review, rows=rows)
 
-    def _records(self, streams: Sequence[str]) -> Any:
-        return BindingRecord.objects.using(self.using).filter(stream__in=streams)
+    def _records(self, streams: Sequence[str]) -> QuerySet[BindingRecord]:
+        records: QuerySet[BindingRecord] = BindingRecord.objects.using(self.using).filter(stream__in=streams)
+        return records
 
     def _denial(self, change: Change, record: BindingRecord | None) -> str:
         if change.action == "remove":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlencode
 
 from django.urls import NoReverseMatch, reverse
@@ -70,6 +69,6 @@ class Links:
         )
 
     @staticmethod
-    def _to(address: str, **query: Any) -> str:
+    def _to(address: str, **query: object) -> str:
         given = {key: value for key, value in query.items() if value not in ("", None)}
         return f"{address}?{urlencode(given)}" if address else ""

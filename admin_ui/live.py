@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
 
 from django.contrib import messages
 from django.contrib.auth import get_user_model
@@ -215,7 +214,7 @@ def _parsed(query: str) -> dict[str, str]:
     return {key: str(value) for key, value in QueryDict(query[:5000]).items()}
 
 
-def _choices(known: Any, chosen: str) -> list[str]:
+def _choices(known: Iterable[str], chosen: str) -> list[str]:
     return sorted({*known, chosen} - {""})
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied, ValidationError
@@ -235,8 +234,8 @@ def _readable_rows(model_admin: RecordAdmin, request: HttpRequest, model: type[M
 
 
 def _only_allowed(
-    model_admin: RecordAdmin, request: HttpRequest, model: type[Model], found: list[Any], chosen: Any
-) -> Any:
+    model_admin: RecordAdmin, request: HttpRequest, model: type[Model], found: list[Model], chosen: Model | None
+) -> tuple[list[Model], Model | None]:
     """Return the rows that the model's admin page would show, and the chosen one if it is among them."""
     registered = find_admin(model_admin.admin_site, model)
     if registered is None or not is_limited(registered):
@@ -251,7 +250,7 @@ def _only_allowed(
 
 def _find_rows(
     model_admin: RecordAdmin, request: HttpRequest, model: type[Model], rows: QuerySet[Model], query: str
-) -> list[Any]:
+) -> list[Model]:
     """Return the first rows that a search finds. A row with exactly this key comes first."""
     if not query:
         return list(rows.order_by("-pk")[:SHOWN_ROWS])
@@ -275,7 +274,7 @@ def _contains(model: type[Model], query: str) -> Q:
     return condition
 
 
-def _chosen(rows: QuerySet[Model], query: str, wanted: str, found: Sequence[Any]) -> Any:
+def _chosen(rows: QuerySet[Model], query: str, wanted: str, found: Sequence[Model]) -> Model | None:
     """Return the chosen row, else the first one found. With a search, only rows that it finds count."""
     listed = next((row for row in found if str(row.pk) == wanted), None)
     kept = _by_key(rows, wanted) if wanted and listed is None and not query else None

@@ -62,7 +62,7 @@ class Row:
     connection: str = ""
     version: int = 0
     delivery: Delivery | None = None
-    sort: tuple[Any, ...] = field(default=(), compare=False)
+    sort: tuple[str, int] | tuple[()] = field(default=(), compare=False)
 
     @property
     def stamp(self) -> str:

@@ -64,7 +64,7 @@ def build_snippets(spec: BindingSpec) -> Snippets | None:
     )
 
 
-def example_value(model: type[Model], name: str) -> Any:
+def example_value(model: type[Model], name: str) -> object:
     """Return a value of a column as a client would send it; for a relation, the key that it holds."""
     try:
         column: Any = concrete_field(model, name)

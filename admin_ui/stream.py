@@ -82,7 +82,8 @@ class Viewer:
 
     def check(self) -> bool:
         """Return whether session and permission still hold. Renews the watch, and the models that may be searched."""
-        user = permissions.load_current_user(self._identity)
+        # The stubs of Django know one model of users, and the project may have another.
+        user: Any = permissions.load_current_user(self._identity)
         if user is None:
             return False
         self._request.user = user

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from django.db.models import Model
+
 from declbind import record_validation, record_warnings
 from declbind.bindings import DJANGO_ACTIONS, Binding
 from declbind.core.errors import Problem
@@ -52,7 +54,7 @@ class Summary:
         return "active" if self.enabled else "disabled"
 
     @cached_property
-    def model(self) -> Any:
+    def model(self) -> type[Model] | None:
         """The bound model, or ``None``."""
         return find_model(self.spec.model) if self.spec else None
 

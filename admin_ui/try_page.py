@@ -208,7 +208,7 @@ def _check_stored(request: HttpRequest, question: Question) -> None:
         raise ConfigError(problems)
 
 
-def _rows(made: Trial) -> list[tuple[Any, list[tuple[str, str]]]]:
+def _rows(made: Trial) -> list[tuple[object, list[tuple[str, str]]]]:
     """Return the rows that the user sees as text. Other values are shown as JSON."""
     shown = made.rows.shown if made.rows is not None else ()
     return [

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
 
 from django.contrib.admin import AdminSite, ModelAdmin
 from django.db import transaction
@@ -67,7 +66,7 @@ class VisibleRows:
         """Return the models whose rows are not limited, which may be searched by values."""
         return frozenset(label for label in labels if not self.limits(label))
 
-    def load(self, rows: Iterable[tuple[str, Any]]) -> None:
+    def load(self, rows: Iterable[tuple[str, object]]) -> None:
         """Query for rows, each a model and a key as JSON value. Takes one query for each limited model."""
         wanted: dict[str, dict[str, object]] = {}
         for label, key in rows:
@@ -127,7 +126,7 @@ def _text(key: object) -> str:
     return json.dumps(key, sort_keys=True, default=str)
 
 
-def parse_key(text: str) -> Any:
+def parse_key(text: str) -> object:
     """Return the key that the log stores as JSON text, or None for an event without a row."""
     try:
         return json.loads(text) if text else None

@@ -7,7 +7,7 @@ Django imports the packages of ``INSTALLED_APPS``.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .bindings import Binding, WebsocketBinding
@@ -39,14 +39,17 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'declbind' has no attribute {name!r}")
-    try:
-        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
-    except Exception as error:
-        _explain_early_import(name, error)
-        raise
+# Type checkers must not see this function: to them, it would make every name of the module an existing one.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'declbind' has no attribute {name!r}")
+        try:
+            return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+        except Exception as error:
+            _explain_early_import(name, error)
+            raise
 
 
 def _explain_early_import(name: str, error: Exception) -> None:

@@ -1,7 +1,5 @@
 """Startup of declbind, which runs in every Django process because each one may write to bound models."""
 
-from typing import Any
-
 from django.apps import AppConfig
 from django.db import router
 from django.db.models.signals import post_migrate
@@ -31,7 +29,7 @@ class DeclbindConfig(AppConfig):
         registry.current_registry()
         post_migrate.connect(self.insert_first_rows, sender=self, dispatch_uid="declbind.first_rows")
 
-    def insert_first_rows(self, using: str, **kwargs: Any) -> None:
+    def insert_first_rows(self, using: str, **kwargs: object) -> None:
         """Insert the rows that a flush deletes; the migration inserts them first (``0002_first_rows``)."""
         from . import growth
         from .models import Configuration, Head

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TypeVar
 
 from django.db import connections
 
@@ -12,7 +12,10 @@ from django.db import connections
 SIZE = 10_000
 
 
-def in_batches(values: Iterable[Any], using: str) -> Iterator[list[Any]]:
+T = TypeVar("T")
+
+
+def in_batches(values: Iterable[T], using: str) -> Iterator[list[T]]:
     """Split values into lists that one statement can take as parameters."""
     given = list(values)
     if not given:

@@ -9,15 +9,23 @@ plain comparison stays, because it can use an index.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from django.db import connections, models
 from django.db.models import lookups
 
+from declbind.django_types import Column, Connection
 from declbind.fields import concrete_field, stored_field
 from declbind.models.columns import exact_collation
 from declbind.stored_values import compares_by_itself, holds_documents, is_stock, key_field
+
+if TYPE_CHECKING:
+    from django.db.models.sql.compiler import SQLCompiler
+
+M = TypeVar("M", bound=models.Model)
+#: A part of a statement, with its parameters.
+Sql: TypeAlias = "tuple[str, Sequence[Any]]"
 
 
 class ExactText(models.Func):
@@ -26,28 +34,28 @@ class ExactText(models.Func):
     arity = 1
     template = "%(expressions)s"
 
-    def as_mysql(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+    def as_mysql(self, compiler: SQLCompiler, connection: Connection, **extra: Any) -> Sql:
         """Return the SQL and its parameters."""
         template = f"CONVERT(%(expressions)s USING utf8mb4) COLLATE {exact_collation(connection)}"
         return self.as_sql(compiler, connection, template=template, **extra)
 
-    def as_sqlite(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+    def as_sqlite(self, compiler: SQLCompiler, connection: Connection, **extra: Any) -> Any:
         """Return the SQL and its parameters."""
         return self.as_sql(compiler, connection, template="%(expressions)s COLLATE BINARY", **extra)
 
-    def as_postgresql(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+    def as_postgresql(self, compiler: SQLCompiler, connection: Connection, **extra: Any) -> Sql:
         """Return the SQL and its parameters. Comparisons of ``citext`` ignore collations, so it is cast."""
         return self.as_sql(compiler, connection, template='CAST(%(expressions)s AS text) COLLATE "C"', **extra)
 
 
-def only_equal(rows: models.QuerySet[Any], values: Mapping[str, Any]) -> models.QuerySet[Any]:
+def only_equal(rows: models.QuerySet[M], values: Mapping[str, object]) -> models.QuerySet[M]:
     """Narrow rows to those that have all of the given values, keyed by the names or attnames of columns."""
     for name, value in values.items():
         rows = rows.filter(_has_one(rows, stored_field(rows.model, name).attname, [value]))
     return rows
 
 
-def only_among(rows: models.QuerySet[Any], values: Mapping[str, Sequence[Any]]) -> models.QuerySet[Any]:
+def only_among(rows: models.QuerySet[M], values: Mapping[str, Sequence[object]]) -> models.QuerySet[M]:
     """Narrow rows to those that have, in each column, one of its values; ``None`` means null."""
     for field, accepted in values.items():
         name = stored_field(rows.model, field).attname
@@ -56,7 +64,7 @@ def only_among(rows: models.QuerySet[Any], values: Mapping[str, Sequence[Any]]) 
     return rows
 
 
-def _has_one(rows: models.QuerySet[Any], name: str, values: Sequence[Any]) -> models.Q:
+def _has_one(rows: models.QuerySet[M], name: str, values: Sequence[object]) -> models.Q:
     """Return the condition that a column has one of the values."""
     field = concrete_field(rows.model, name)
     target = key_field(field)
@@ -68,7 +76,7 @@ def _has_one(rows: models.QuerySet[Any], name: str, values: Sequence[Any]) -> mo
     return exactly & (models.Q(**{name: values[0]}) if len(values) == 1 else models.Q(**{f"{name}__in": values}))
 
 
-def _exactly(rows: models.QuerySet[Any], name: str, values: Sequence[Any]) -> models.Q:
+def _exactly(rows: models.QuerySet[M], name: str, values: Sequence[object]) -> models.Q:
     """Return the condition that a column stores one of the values; an empty one if Django's comparison is exact."""
     field = concrete_field(rows.model, name)
     target = key_field(field)
@@ -76,13 +84,13 @@ def _exactly(rows: models.QuerySet[Any], name: str, values: Sequence[Any]) -> mo
     is_text = _is_text(target, connection)
     if not values or (is_stock(target) and not is_text and not compares_by_itself(target)):
         return models.Q()
-    wrapper: Any = ExactText if is_text else models.ExpressionWrapper
+    wrapper: Callable[..., models.Expression] = ExactText if is_text else models.ExpressionWrapper
     column = wrapper(models.F(field.attname), output_field=models.Field())
-    condition: Any = lookups.In(column, [target.get_db_prep_value(value, connection) for value in values])
+    condition = lookups.In(column, [target.get_db_prep_value(value, connection) for value in values])
     return models.Q(condition)
 
 
-def _has_one_document(rows: models.QuerySet[Any], name: str, forms: Sequence[Any]) -> models.Q:
+def _has_one_document(rows: models.QuerySet[M], name: str, forms: Sequence[object]) -> models.Q:
     """Return the condition that a JSON column has one of the values.
 
     `__in` would treat ``1`` and ``true`` as equal.
@@ -94,22 +102,23 @@ def _has_one_document(rows: models.QuerySet[Any], name: str, forms: Sequence[Any
         return condition
     # Django compares the result of JSON_EXTRACT, for which the number 5 equals the text "5".
     field = concrete_field(rows.model, name)
-    column: Any = ExactText(models.F(field.attname), output_field=models.Field())
+    column = ExactText(models.F(field.attname), output_field=models.Field())
     texts = [json.dumps(form, ensure_ascii=is_escaped) for form in forms for is_escaped in (True, False)]
-    exactly: Any = lookups.In(column, list(dict.fromkeys(texts)))
+    exactly = lookups.In(column, list(dict.fromkeys(texts)))
     return models.Q(exactly)
 
 
-def _is_text(target: Any, connection: Any) -> bool:
+def _is_text(target: Column, connection: Connection) -> bool:
     if isinstance(target, models.CharField | models.TextField | models.FileField | models.FilePathField):
         return True
     # A class of the project may name a type such as citext itself.
     return not is_stock(target) and "text" in (target.db_type(connection) or "").lower()
 
 
-def _json_forms(value: Any) -> list[Any]:
+def _json_forms(value: object) -> list[object]:
     """Return the forms of a JSON value that are equal in memory. SQLite compares their texts, which differ."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return [value]
+    forms: list[object]
     forms = [value, float(value)] if isinstance(value, int) else [value, int(value)] if value.is_integer() else [value]
     return forms if forms[0] == forms[-1] else [value]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
-from typing import Any
 
 from django.db import DatabaseError, connections, transaction
 
@@ -172,7 +171,7 @@ def _spec_of(record: BindingRecord) -> BindingSpec | None:
     return None if record.problems() else record.to_spec()
 
 
-def _still_there(label: str, names: Any) -> Any:
+def _still_there(label: str, names: list[str] | None) -> list[str] | None:
     """Return the names of fields that the model still has, or all names if it is not installed here."""
     model = find_model(label)
     if model is None or not isinstance(names, list):

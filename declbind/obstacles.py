@@ -13,10 +13,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from functools import partial
-from typing import Any, Final
+from typing import Final, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, models
 
+from declbind.django_types import Column, related_model
 from declbind.serializers import encode_value
 from declbind.serializers.default import json_value
 from declbind.serializers.exact import exact_key
@@ -31,15 +32,17 @@ from declbind.stored_values import (
 )
 from declbind.value_validation import coerce
 
+T = TypeVar("T")
+
 #: Columns of several values, by the internal types of their fields.
 _CONTAINERS: Final = ("JSONField", "ArrayField", "HStoreField")
-_SAMPLES: Final[tuple[Any, ...]] = (
+_SAMPLES: Final[tuple[object, ...]] = (
     1, "Aa", "a", True, Decimal("1.50"), 1.5, dt.date(2024, 2, 29), dt.datetime(2024, 2, 29, 12, tzinfo=dt.UTC),
     dt.time(12), dt.timedelta(1), uuid.UUID(int=1), {}, [],
 )  # fmt: skip
 
 
-def key_obstacle(key: Any) -> str:
+def key_obstacle(key: Column) -> str:
     """Return why clients could not name a row by this primary key, or `""`."""
     target = key_field(key)
     if target.get_internal_type() in _CONTAINERS or hasattr(target, "range_type"):
@@ -47,10 +50,10 @@ def key_obstacle(key: Any) -> str:
     return send_obstacle(key) or _return_obstacle(key)
 
 
-def send_obstacle(field: Any) -> str:
+def send_obstacle(field: Column) -> str:
     """Return why the values of a field could not be sent, or `""`."""
     if field.many_to_many:
-        field = field.remote_field.model._meta.pk
+        field = related_model(field)._meta.pk
     if is_stock(field) or holds_documents(field):
         return ""
     faults = [_attempt(partial(_encode, field, value)) for value in _stored_samples(field)]
@@ -60,7 +63,7 @@ def send_obstacle(field: Any) -> str:
     return ""
 
 
-def comparison_obstacle(field: Any, *, in_params: bool = True) -> str:
+def comparison_obstacle(field: Column, *, in_params: bool = True) -> str:
     """Return why a field cannot be compared in memory as a query compares it, or `""`.
 
     `in_params` says that subscriptions name the values, as with group templates.
@@ -90,7 +93,7 @@ def hiding_fields(model: type[models.Model]) -> list[str] | None:
 
     An empty list means that it hides rows in another way, `None` that it hides none.
     """
-    manager: Any = model._default_manager
+    manager = model._default_manager
     if type(manager) is models.Manager:
         return None
     try:
@@ -106,7 +109,7 @@ def hiding_fields(model: type[models.Model]) -> list[str] | None:
     return sorted({column.name for column in _columns(query.where)})
 
 
-def _columns(node: Any) -> Iterator[Any]:
+def _columns(node: object) -> Iterator[Column]:
     """Yield the fields of the columns in a condition."""
     if (target := getattr(node, "target", None)) is not None:
         yield target
@@ -116,7 +119,7 @@ def _columns(node: Any) -> Iterator[Any]:
             yield from _columns(child)
 
 
-def _return_obstacle(field: Any) -> str:
+def _return_obstacle(field: Column) -> str:
     """Return why a value, in the form in which it is sent, would not be understood as input, or `""`."""
     if is_stock(field):
         return ""
@@ -126,7 +129,7 @@ def _return_obstacle(field: Any) -> str:
     return ""
 
 
-def _return_fault(field: Any, value: Any) -> str:
+def _return_fault(field: Column, value: object) -> str:
     try:
         sent = json.loads(encode_value(exact_key(value, field)))
         back = as_stored(field, coerce(field, sent), DEFAULT_DB_ALIAS)
@@ -137,7 +140,7 @@ def _return_fault(field: Any, value: Any) -> str:
     return ""
 
 
-def _reads_alike(field: Any) -> bool:
+def _reads_alike(field: Column) -> bool:
     convert = getattr(field, "from_db_value", None)
     if convert is None:
         return False
@@ -149,7 +152,7 @@ def _reads_alike(field: Any) -> bool:
     return not any(isinstance(item, Exception) for item in read) and bool(read[0] == read[1])
 
 
-def _stored_samples(field: Any) -> list[Any]:
+def _stored_samples(field: Column) -> list[object]:
     """Return sample values as rows hold them after they were stored and read."""
     target = key_field(field)
     found = []
@@ -160,14 +163,14 @@ def _stored_samples(field: Any) -> list[Any]:
     return found
 
 
-def _samples(field: Any) -> list[Any]:
+def _samples(field: Column) -> list[object]:
     """Return values that a field of the project understands; none if it understands none of ours."""
     own = [value for value, _ in _attempt_list(lambda: list(field.flatchoices or ()))][:3]
     if field.has_default() and not callable(field.default):
         own.append(field.default)
     internal = field.get_internal_type()
     if "Integer" in internal or "AutoField" in internal:
-        generic: list[Any] = [1, 2]
+        generic: list[object] = [1, 2]
     elif internal in ("CharField", "TextField", "SlugField"):
         generic = ["Aa", "a"]
     else:
@@ -180,7 +183,7 @@ def _samples(field: Any) -> list[Any]:
     return found
 
 
-def _attempt(call: Callable[[], Any]) -> Any:
+def _attempt(call: Callable[[], T]) -> T | Exception:
     """Return the result of a call, or the exception that it raises."""
     try:
         return call()
@@ -188,14 +191,14 @@ def _attempt(call: Callable[[], Any]) -> Any:
         return error
 
 
-def _attempt_list(call: Callable[[], list[Any]]) -> list[Any]:
+def _attempt_list(call: Callable[[], list[T]]) -> list[T]:
     found = _attempt(call)
     return [] if isinstance(found, Exception) else found
 
 
-def _encode(field: Any, value: Any) -> str:
+def _encode(field: Column, value: object) -> str:
     return encode_value(json_value(field, value))
 
 
-def _class_name(field: Any) -> str:
+def _class_name(field: Column) -> str:
     return type(key_field(field)).__name__

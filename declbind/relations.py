@@ -29,7 +29,7 @@ def find_hops(model: type[Model], path: str) -> list[Hop]:
         LookupError: A step is not a relation; the text names it.
     """
     hops: list[Hop] = []
-    at: Any = model
+    at = model
     before = ""
     names = path.split("__")
     if len(names) > MAX_STEPS:
@@ -56,12 +56,12 @@ def find_hops(model: type[Model], path: str) -> list[Hop]:
     return hops
 
 
-def find_relations(model: Any) -> dict[str, Any]:
+def find_relations(model: type[Model]) -> dict[str, Any]:
     """Return the relations of a model that a path may follow, in both directions, by their names in a path."""
     return {_name_of(field): field for field in model._meta.get_fields() if _is_followed(field)}
 
 
-def _find_relation(model: Any, name: str, path: str) -> Any:
+def _find_relation(model: type[Model], name: str, path: str) -> Any:
     relations = find_relations(model)
     found = relations.get(name)
     if found is not None:

@@ -15,14 +15,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 from django.apps import apps
 from django.conf import settings as django_settings
 from django.db import models
-from django.db.models import Field, Model
+from django.db.models import Model
+from django.db.models.fields.related import RelatedField
 
 from declbind.conf import settings
+from declbind.django_types import Column
 
 #: Classes whose subclasses decide or record what users may do.
 RIGHTS_BASES = frozenset(
@@ -102,17 +103,17 @@ _PASSWORD = re.compile(r"passw(or)?d|passphrase|passcode|(^|_)pwd(_|$)", re.IGNO
 _SESSION_KEY = re.compile(r"session_?(key|data)", re.IGNORECASE)
 
 
-def is_rights_model(model: Any) -> bool:
+def is_rights_model(model: type[Model]) -> bool:
     """Return whether rows of a model decide or record what users may do. Secret models are included."""
     return any(_gives_rights(relative) for relative in _relatives(model))
 
 
-def is_secret_model(model: Any) -> bool:
+def is_secret_model(model: type[Model]) -> bool:
     """Return whether rows of a model contain credentials: tokens, devices, sessions."""
     return any(_holds_secrets(relative) for relative in _relatives(model))
 
 
-def is_rights_column(field: Any) -> bool:
+def is_rights_column(field: Column) -> bool:
     """Return whether a column, or a list of related rows, gives permissions to its row."""
     if field.name in RIGHTS_COLUMNS:
         return True
@@ -120,7 +121,7 @@ def is_rights_column(field: Any) -> bool:
     return target is not None and any(not GRANTING_BASES.isdisjoint(_names(cls)) for cls in _relatives(target))
 
 
-def is_secret_column(field: Any) -> bool:
+def is_secret_column(field: Column) -> bool:
     """Return whether a column belongs to a secret model and has a type that may contain the secret."""
     value = value_field(field)
     if isinstance(value, (*_HARMLESS, models.AutoField, models.BigAutoField)):
@@ -128,17 +129,17 @@ def is_secret_column(field: Any) -> bool:
     return is_secret_model(value.model)
 
 
-def value_field(field: Any) -> Any:
+def value_field(field: Column) -> Column:
     """Return the column with the values of a field. For a relation, this is the column that it refers to."""
     for _ in range(10):  # A key may be a relation itself, as in a child model.
         target = _related_model(field)
         if target is None:
             break
-        field = target._meta.pk if field.many_to_many else field.target_field
+        field = field.target_field if isinstance(field, RelatedField) and not field.many_to_many else target._meta.pk
     return field
 
 
-def withheld_reason(field: Any) -> str:
+def withheld_reason(field: Column) -> str:
     """Return the content of a column that no stored binding may expose, such as ``"passwords"``, or ``""``.
 
     For a relation, the column that it refers to counts.
@@ -165,7 +166,7 @@ def unknown_labels(labels: Sequence[str]) -> list[str]:
     return [label for label in labels if str(label).lower() not in known]
 
 
-def _gives_rights(model: Any) -> bool:
+def _gives_rights(model: type[Model]) -> bool:
     if _holds_secrets(model) or model._meta.app_label == "declbind" or not RIGHTS_BASES.isdisjoint(_names(model)):
         return True
     # The setting is read again here, so that a change takes effect at once.
@@ -174,15 +175,15 @@ def _gives_rights(model: Any) -> bool:
     if not wanted.isdisjoint(_labels(model)) or _comes_from(model, RIGHTS_PACKAGES):
         return True
     # The table of a many-to-many list contains the entries of the list.
-    owner = model._meta.auto_created
-    if owner and is_rights_model(owner):
+    owner: object = model._meta.auto_created
+    if isinstance(owner, type) and issubclass(owner, Model) and is_rights_model(owner):
         return True
     # A row that refers to a permission grants it.
     targets = (_related_model(field) for field in model._meta.local_concrete_fields)
     return any(target is not None and PERMISSION_BASE in _names(target) for target in targets)
 
 
-def _holds_secrets(model: Any) -> bool:
+def _holds_secrets(model: type[Model]) -> bool:
     return (
         SESSION_BASE in _names(model)
         or not SECRET_LABELS.isdisjoint(_labels(model))
@@ -190,13 +191,13 @@ def _holds_secrets(model: Any) -> bool:
     )
 
 
-def _relatives(model: Any) -> Sequence[Any]:
+def _relatives(model: type[Model]) -> Sequence[type[Model]]:
     """Return the model, models that share its table or a parent's, and models whose rows are partly in its table."""
     return _find_relatives(tuple(model._meta.apps.get_models(include_auto_created=True)), model)
 
 
 @lru_cache(maxsize=1024)
-def _find_relatives(installed: tuple[Any, ...], model: Any) -> tuple[Any, ...]:
+def _find_relatives(installed: tuple[type[Model], ...], model: type[Model]) -> tuple[type[Model], ...]:
     own = (model, *model._meta.get_parent_list())
     tables = {_table_of(base) for base in own}
     sharing = (other for other in installed if _table_of(other) in tables)
@@ -204,28 +205,28 @@ def _find_relatives(installed: tuple[Any, ...], model: Any) -> tuple[Any, ...]:
     return tuple(dict.fromkeys((*own, *sharing, *children)))
 
 
-def _table_of(model: Any) -> str:
+def _table_of(model: type[Model]) -> str:
     # Case and quotes are ignored, because a model without migrations may name a table with its schema.
     return str(re.split(r"[.\"`]+", model._meta.db_table.strip('"`'))[-1].lower())
 
 
-def _names(model: Any) -> set[str]:
+def _names(model: type[Model]) -> set[str]:
     return {f"{cls.__module__}.{cls.__qualname__}" for cls in model.__mro__}
 
 
-def _labels(model: Any) -> set[str]:
+def _labels(model: type[Model]) -> set[str]:
     return {
-        cls._meta.label_lower
+        options.label_lower
         for cls in model.__mro__
-        if isinstance(getattr(cls, "_meta", None), models.options.Options)
+        if isinstance(options := getattr(cls, "_meta", None), models.options.Options)
     }
 
 
-def _comes_from(model: Any, packages: tuple[str, ...]) -> bool:
+def _comes_from(model: type[Model], packages: tuple[str, ...]) -> bool:
     modules = {cls.__module__ for cls in model.__mro__ if issubclass(cls, Model) and cls is not Model}
     return any(module == package or module.startswith(f"{package}.") for module in modules for package in packages)
 
 
-def _related_model(field: Field[Any, Any] | Any) -> Any:
+def _related_model(field: Column) -> type[Model] | None:
     remote = getattr(field.remote_field, "model", None)
     return remote if isinstance(remote, type) and issubclass(remote, Model) else None

@@ -7,11 +7,16 @@ therefore be in any order.
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from typing import TYPE_CHECKING
 
 from asgiref.sync import markcoroutinefunction
 from django.urls import path
 
-from declbind.live.asgi import Receive, Scope, Send
+from declbind.asgi_types import Receive, Scope, Send
+
+if TYPE_CHECKING:
+    # The stubs of Channels have their own type for routes.
+    from channels.routing import URLRouter, _ExtendedURLPattern
 
 
 @markcoroutinefunction
@@ -29,4 +34,4 @@ def serve_bindings(scope: Scope, receive: Receive, send: Send) -> Awaitable[None
 
 
 # The type stubs of Django know HTTP views only.
-websocket_urlpatterns = [path("ws/bindings/", serve_bindings)]  # type: ignore[arg-type]
+websocket_urlpatterns: list[_ExtendedURLPattern | URLRouter] = [path("ws/bindings/", serve_bindings)]  # type: ignore[arg-type]

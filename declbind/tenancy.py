@@ -11,14 +11,15 @@ import functools
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections
+from django.db import connections, models
 from django.utils.module_loading import import_string
 
+from declbind.asgi_types import Scope
 from declbind.conf import settings
 from declbind.registry import database_alias
 
@@ -51,7 +52,7 @@ class Tenancy(Protocol):
     def of_connection(self, alias: str) -> str:
         """Return the tenant that a database connection reads and writes now; ``""`` if it belongs to none."""
 
-    def of_scope(self, scope: Mapping[str, Any]) -> str:
+    def of_scope(self, scope: Scope) -> str:
         """Return the tenant of an ASGI scope; ``""`` to refuse it. Called in a thread, and may query."""
 
     def activate(self, tenant: str) -> AbstractContextManager[object]:
@@ -109,7 +110,7 @@ def of_connection(using: str) -> str:
     return _checked(found, f"of_connection({using!r})")
 
 
-def of_scope(scope: Mapping[str, Any]) -> str:
+def of_scope(scope: Scope) -> str:
     """Return the tenant of a scope; ``""`` without tenants.
 
     Raises:
@@ -174,13 +175,13 @@ def run_in(tenant: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwa
         return function(*args, **kwargs)
 
 
-def is_shared(model: type[Any]) -> bool:
+def is_shared(model: type[models.Model]) -> bool:
     """Return whether the class declares that the rows of a model are the same for all tenants."""
     decide: Any = getattr(get_tenancy(), "is_shared", None)
     return decide is not None and bool(decide(model._meta.concrete_model or model))
 
 
-def may_be_shared(model: type[Any]) -> bool:
+def may_be_shared(model: type[models.Model]) -> bool:
     """Return whether the rows of a model may be the same for all tenants, as far as the class does not deny it."""
     return getattr(get_tenancy(), "is_shared", None) is None or is_shared(model)
 
@@ -202,7 +203,7 @@ def is_operator_of_all() -> bool:
         return False
 
 
-def concerned(model: type[Any], using: str) -> str:
+def concerned(model: type[models.Model], using: str) -> str:
     """Return the tenants whose sockets are affected by a change of permissions in a row of a model.
 
     If they are not known, the result is all tenants, as events name them. An unnecessary check does no harm.
@@ -215,7 +216,7 @@ def concerned(model: type[Any], using: str) -> str:
         return EVERYBODY
 
 
-def owner_key(model: type[Any], key: str, using: str) -> str:
+def owner_key(model: type[models.Model], key: str, using: str) -> str:
     """Return the name of the owner of a user's saved object: the key, or a digest of tenant and key.
 
     Args:

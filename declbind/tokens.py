@@ -17,12 +17,13 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Final
+from typing import Final
 
 from django.contrib.auth import get_user_model
 from django.core.signing import BadSignature, Signer, b64_decode, b64_encode
 
 from declbind import tenancy
+from declbind.django_types import Key, User
 from declbind.registry import database_alias, get_registry
 
 #: The prefix of tokens of this module. No JSON Web Token begins with it, because those begin with an encoded object.
@@ -56,7 +57,7 @@ class InvalidTokenError(Exception):
     """A token that does not authenticate anyone. The text gives the reason and never contains the token."""
 
 
-def issue(user: Any, *, streams: Iterable[str] | None = None, lifetime: float = 300) -> str:
+def issue(user: User, *, streams: Iterable[str] | None = None, lifetime: float = 300) -> str:
     """Return a token with which a client can connect as a user.
 
     The holder of a token has the permissions of the user until it ends. Send it in the body of a response to that user
@@ -120,12 +121,12 @@ def is_own(token: str) -> bool:
     return token.startswith(PREFIX)
 
 
-def auth_digest(user: Any) -> str:
+def auth_digest(user: User) -> str:
     """Return a digest that changes with the user's password; empty if the user model has no session auth hash."""
     return _digest(user.get_session_auth_hash()) if hasattr(user, "get_session_auth_hash") else ""
 
 
-def digest_holds(digest: str, user: Any) -> bool:
+def digest_holds(digest: str, user: User) -> bool:
     """Return whether a digest matches a user, under ``SECRET_KEY`` or one of ``SECRET_KEY_FALLBACKS``."""
     if hmac.compare_digest(digest, auth_digest(user)):
         return True
@@ -143,13 +144,14 @@ def _signer() -> Signer:
     return Signer(sep=".", salt=_SALT)
 
 
-def _check_user(user: Any) -> None:
-    model: Any = get_user_model()
+def _check_user(user: User) -> None:
+    model = get_user_model()
     if not isinstance(user, model):
         raise TypeError(
             f"issue() expected a user of the model {model._meta.label}, got {user!r}. Anonymous clients need no token."
         )
-    if user.pk is None or user._state.adding:
+    key: Key = user.pk
+    if key is None or user._state.adding:
         raise ValueError(f"issue() expected a saved user, got {user!r}. Call its save() first.")
     if not getattr(user, "is_active", True):
         raise ValueError(f"issue() expected an active user, got {user!r}, who may not log in.")

@@ -24,6 +24,7 @@ LAYERS = [
     [
         "declbind.conf",
         "declbind.signals",
+        "declbind.asgi_types",
         "declbind.batches",
         "declbind.codenames",
         "declbind.exposure",

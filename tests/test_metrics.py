@@ -292,6 +292,7 @@ def test_percentiles_use_the_nearest_rank(share, expected):
 def test_shapes_and_messages_contain_no_values():
     """This holds for objects of any size, and for any quotation in a message."""
     wide = shape({f"key{number}": number for number in range(1000)})
+    assert isinstance(wide, dict)
     assert len(wide) == 41
     assert wide["…"] == "960 more keys"
     assert without_values("“hunter2” value must be an integer.", ["hunter2"]) == "… value must be an integer."

@@ -5,17 +5,30 @@ The environments share the dependencies of the running one, so nothing is downlo
 
 from __future__ import annotations
 
-import os
+import email
+import email.message
+import json
 import subprocess
 import sys
 import sysconfig
 import tarfile
+import tomllib
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+import declbind
+from tests.release.project import (
+    NPM_FOLDER,
+    Broken,
+    build_distributions,
+    copy_project,
+    read_versions,
+    run,
+    tracked_files,
+)
+from tests.release.steps import expected_files, wheel_files
 from tests.servers import ROOT
 from tests.test_readme import write_files
 
@@ -56,26 +69,11 @@ class Environment:
         run([*pip, *arguments], ROOT)
 
 
-def run(command: Sequence[str], folder: Path) -> str:
-    """Run a command in a folder, without the variables that lead to the checkout or its settings."""
-    dropped = ("DJANGO", "DATABASE", "TEST", "PYTHONPATH")
-    env = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=180, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def tracked_files(*folders: str) -> set[str]:
-    """Return the files that belong to the project: those that git tracks or would add."""
-    git = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--deduplicate", "--", *folders]
-    return {name for name in run(git, ROOT).splitlines() if (ROOT / name).exists()}
-
-
 @pytest.fixture(scope="module")
 def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the wheel and the source distribution and return their folder."""
     folder = tmp_path_factory.mktemp("dist")
-    run([sys.executable, "-m", "hatchling", "build", "-d", str(folder)], ROOT)
+    build_distributions(ROOT, folder)
     return folder
 
 
@@ -88,10 +86,42 @@ def wheel(distributions: Path) -> Path:
 def test_the_wheel_holds_the_two_packages_and_the_schemas(wheel: Path) -> None:
     """The wheel contains every file of the packages, with the schemas inside declbind, and no other package."""
     with zipfile.ZipFile(wheel) as archive:
-        names = {name for name in archive.namelist() if not name.split("/")[0].endswith(".dist-info")}
-    schemas = {f"declbind/{name}" for name in tracked_files("schemas")}
-    assert names == tracked_files("declbind", "admin_ui") | schemas
+        names = wheel_files(archive)
+    assert names == expected_files(ROOT)
     assert {name.split("/")[0] for name in names} == {"declbind", "admin_ui"}
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "admin_ui/templates/declbind_admin/*.html",
+        "admin_ui/static/declbind_admin/*.css",
+        "declbind/static/declbind/declbind.js",
+        "declbind/schemas/*.schema.json",
+        "declbind/py.typed",
+        "declbind/migrations/*.py",
+    ],
+)
+def test_the_wheel_holds_each_kind_of_data(wheel: Path, pattern: str) -> None:
+    """The wheel has the templates, static files, schemas, migrations and the marker of types."""
+    with zipfile.ZipFile(wheel) as archive:
+        assert [name for name in archive.namelist() if Path(name).match(pattern)] != []
+
+
+def uncompiled(names: set[str]) -> set[str]:
+    """Return the catalogues of translations without a compiled one beside them, which Django would ignore."""
+    catalogues = {name for name in names if name.endswith(".po")}
+    return {name for name in catalogues if name.removesuffix(".po") + ".mo" not in names}
+
+
+def test_each_translation_is_compiled(wheel: Path) -> None:
+    """The wheel has every catalogue of translations in compiled form, and an uncompiled one is found."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    assert uncompiled(names) == set()
+    folder = "admin_ui/locale/de/LC_MESSAGES"
+    assert uncompiled({f"{folder}/django.po", f"{folder}/django.mo"}) == set()
+    assert uncompiled({f"{folder}/django.po"}) == {f"{folder}/django.po"}
 
 
 def test_the_source_distribution_builds_the_same_wheel(distributions: Path, wheel: Path, tmp_path: Path) -> None:
@@ -100,7 +130,7 @@ def test_the_source_distribution_builds_the_same_wheel(distributions: Path, whee
     with tarfile.open(path) as archive:
         names = {member.name.split("/", 1)[1] for member in archive.getmembers() if member.isfile()}
         archive.extractall(tmp_path, filter="data")
-    assert names - {"PKG-INFO"} == tracked_files()
+    assert names - {"PKG-INFO"} == tracked_files(ROOT)
     [root] = tmp_path.iterdir()
     run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)], root)
     with zipfile.ZipFile(wheel) as first, zipfile.ZipFile(tmp_path / wheel.name) as second:
@@ -143,3 +173,85 @@ def test_a_project_runs_on_the_wheel(wheel: Path, tmp_path: Path) -> None:
     assert "people" in run([python, "manage.py", "declbind", "list"], project)
     for name in ("declbind/declbind.js", "declbind_admin/admin.css"):
         assert str(environment.site_packages) in run([python, "manage.py", "findstatic", name], project)
+
+
+# Metadata ---------------------------------------------------------------------------------------------------
+
+
+def read_metadata(wheel: Path) -> email.message.Message:
+    """Return the metadata of a wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        return email.message_from_bytes(archive.read(name))
+
+
+def check_with_twine(folder: Path) -> str:
+    """Check what was built as the package index does, with warnings as errors."""
+    return run([sys.executable, "-m", "twine", "check", "--strict", *map(str, sorted(folder.iterdir()))], folder)
+
+
+def test_the_package_index_would_accept_the_metadata(distributions: Path) -> None:
+    """Both distributions pass the strict check of the tool that uploads them."""
+    assert check_with_twine(distributions).count("PASSED") == 2
+
+
+def test_a_broken_description_is_found(tmp_path: Path) -> None:
+    """Control of the test above: a description that cannot be rendered is reported."""
+    project = copy_project(ROOT, tmp_path / "project")
+    (project / "README.rst").write_text(".. no-such-directive::\n")
+    pyproject = project / "pyproject.toml"
+    pyproject.write_text(pyproject.read_text().replace('readme = "README.md"', 'readme = "README.rst"'))
+    build_distributions(project, tmp_path / "dist")
+    with pytest.raises(Broken, match="FAILED"):
+        check_with_twine(tmp_path / "dist")
+
+
+def test_the_metadata_says_what_an_index_shows(wheel: Path) -> None:
+    """The wheel names its license, where its source is, and what it runs on."""
+    metadata = read_metadata(wheel)
+    assert metadata["License-Expression"] == "BSD-3-Clause"
+    assert {label.split(",")[0] for label in metadata.get_all("Project-URL", [])} >= {
+        "Source",
+        "Documentation",
+        "Issues",
+    }
+    assert "Typing :: Typed" in metadata.get_all("Classifier", [])
+    assert [line for line in metadata.get_all("Classifier", []) if line.startswith("License ::")] == []
+    assert metadata["Description-Content-Type"] == "text/markdown"
+
+
+# Versions ---------------------------------------------------------------------------------------------------
+
+
+def test_one_tag_gives_one_version(distributions: Path, wheel: Path) -> None:
+    """The distributions, their metadata, the documentation and the npm package have the version of the module."""
+    assert set(read_versions(ROOT).values()) == {declbind.__version__}
+    assert read_metadata(wheel)["Version"] == declbind.__version__
+    assert {path.name.removeprefix("declbind-").split("-py3")[0] for path in distributions.iterdir()} == {
+        declbind.__version__,
+        f"{declbind.__version__}.tar.gz",
+    }
+
+
+def test_the_version_is_written_once() -> None:
+    """The metadata has no version of its own, so a release changes one line of Python."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert "version" not in project
+    assert project["dynamic"] == ["version"]
+
+
+@pytest.mark.parametrize("part", ["pyproject.toml", "docs/conf.py", f"{NPM_FOLDER}/package.json"])
+def test_a_second_version_is_found(tmp_path: Path, part: str) -> None:
+    """Control of the tests above: a part with a version of its own differs from the others."""
+    project = copy_project(ROOT, tmp_path / "project")
+    path = project / part
+    if path.suffix == ".json":
+        path.write_text(json.dumps({"name": "declbind", "version": "9.9.9"}))
+    else:
+        before = path.read_text()
+        after = before.replace('dynamic = ["version"]', 'version = "9.9.9" #')
+        path.write_text(after.replace("release = __version__", 'release = "9.9.9"'))
+        assert path.read_text() != before
+    versions = dict(read_versions(project))
+    assert versions.pop(part) == "9.9.9"
+    assert set(versions.values()) == {declbind.__version__}

@@ -43,7 +43,7 @@ def settled(*bindings):
 def test_the_index_knows_which_tables_are_bound(binding, heard, unheard):
     """Bound models, the rows of their lists, related models, parents, and models that share a parent."""
     with settled(binding) as index:
-        assert {model: index.heard[model] for model in heard | unheard} == {
+        assert {model: index.bound[model] for model in heard | unheard} == {
             **dict.fromkeys(heard, True),
             **dict.fromkeys(unheard, False),
         }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from django.core.checks import CheckMessage
 from django.core.checks import Warning as CheckWarning
@@ -23,7 +22,7 @@ from declbind.sources.unimported import UnimportedClass, find_unimported
 from .settings import is_readable
 
 
-def check_bindings(**kwargs: Any) -> list[CheckMessage]:
+def check_bindings(**kwargs: object) -> list[CheckMessage]:
     """Check the bindings of files and classes (W001, W003, W004). Makes no query."""
     if not is_readable():
         return []
@@ -37,7 +36,7 @@ def check_bindings(**kwargs: Any) -> list[CheckMessage]:
     return found
 
 
-def check_classes(**kwargs: Any) -> list[CheckMessage]:
+def check_classes(**kwargs: object) -> list[CheckMessage]:
     """Check that every process knows the binding classes (W016, W017). Makes no query."""
     if not is_readable():
         return []
@@ -63,7 +62,7 @@ def check_classes(**kwargs: Any) -> list[CheckMessage]:
     return [*scattered, *(_unimported(found) for found in find_unimported()), *unbound]
 
 
-def check_records(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+def check_records(databases: Sequence[str] | None = None, **kwargs: object) -> list[CheckMessage]:
     """Check the records of the database (W002, W003, W004), and fields that wait to be accepted in any source (W024).
 
     Nothing is checked if the database is not among ``databases`` or is not migrated yet.
@@ -116,7 +115,7 @@ def _unimported(found: UnimportedClass) -> CheckMessage:
     )
 
 
-def _invalid(entry: Entry[Any], problem: Problem, id_: str) -> CheckMessage:
+def _invalid(entry: Entry[type[Binding]], problem: Problem, id_: str) -> CheckMessage:
     return CheckWarning(
         f"{entry.where}: {problem}",
         hint="This binding is left out. The others work. `manage.py declbind check` lists all problems.",
@@ -124,7 +123,7 @@ def _invalid(entry: Entry[Any], problem: Problem, id_: str) -> CheckMessage:
     )
 
 
-def _waiting(entry: Entry[Any]) -> Iterator[CheckMessage]:
+def _waiting(entry: Entry[type[Binding]]) -> Iterator[CheckMessage]:
     if entry.binding is None or entry.problems or not entry.binding.enabled:
         return
     for problem in record_warnings.find_waiting_fields(entry.binding.spec()):
@@ -135,7 +134,7 @@ def _waiting(entry: Entry[Any]) -> Iterator[CheckMessage]:
         )
 
 
-def _doubtful(entry: Entry[Any]) -> Iterator[CheckMessage]:
+def _doubtful(entry: Entry[type[Binding]]) -> Iterator[CheckMessage]:
     binding = entry.binding
     if binding is None or entry.problems or not binding.enabled:
         return
@@ -146,7 +145,7 @@ def _doubtful(entry: Entry[Any]) -> Iterator[CheckMessage]:
             id="declbind.W003",
         )
     guard = binding.resolved().guard
-    suspects = sorted(guard.suspects(tuple(binding.send_members), 0)) if guard is not None else []
+    suspects = sorted(map(str, guard.suspects(tuple(binding.send_members), 0))) if guard is not None else []
     if suspects:
         yield CheckWarning(
             f"{entry.where}: binding {entry.stream!r} sends null for {', '.join(map(repr, suspects))} of "

@@ -21,7 +21,7 @@ from declbind.registry import database_alias
 from .bindings import stored_registry
 
 
-def check_memory_database(**kwargs: Any) -> list[CheckMessage]:
+def check_memory_database(**kwargs: object) -> list[CheckMessage]:
     """Check that the database is not in the memory of one process (W012). Makes no query.
 
     There is no warning while Django's test runner uses such a database in place of the configured one.
@@ -42,7 +42,7 @@ def check_memory_database(**kwargs: Any) -> list[CheckMessage]:
     ]
 
 
-def check_tables(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+def check_tables(databases: Sequence[str] | None = None, **kwargs: object) -> list[CheckMessage]:
     """Check that the tables of declbind are in the database that the routers name for them (W013).
 
     Nothing is checked if it is not among ``databases``, or if no app has been migrated there yet.
@@ -74,7 +74,7 @@ def check_tables(databases: Sequence[str] | None = None, **kwargs: Any) -> list[
     ]
 
 
-def check_pool(**kwargs: Any) -> list[CheckMessage]:
+def check_pool(**kwargs: object) -> list[CheckMessage]:
     """Check that a pool of connections is large enough for a process that serves sockets (W014). Makes no query."""
     using = database_alias()
     options = connections[using].settings_dict["OPTIONS"]
@@ -97,7 +97,7 @@ def check_pool(**kwargs: Any) -> list[CheckMessage]:
     ]
 
 
-def check_triggers(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+def check_triggers(databases: Sequence[str] | None = None, **kwargs: object) -> list[CheckMessage]:
     """Check that each trigger that a binding asks for is installed (W007).
 
     Nothing is checked if the database is not among ``databases`` or is not migrated yet.

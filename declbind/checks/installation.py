@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from django.apps import AppConfig, apps
 from django.core.checks import CheckMessage
@@ -20,7 +19,7 @@ SILENCE = "SILENCED_SYSTEM_CHECKS"
 REINSTALL = "`pip install --force-reinstall --no-deps declbind`"
 
 
-def check_installation(**kwargs: Any) -> list[CheckMessage]:
+def check_installation(**kwargs: object) -> list[CheckMessage]:
     """Check that ``admin_ui`` and the JavaScript client are declbind's own and complete (W010, W011). Makes no query.
 
     There is no warning for a project that does not list ``admin_ui`` in INSTALLED_APPS.

@@ -22,7 +22,7 @@ WORKING_HOST = (
 )
 
 
-def check_channel_layer(**kwargs: Any) -> list[CheckMessage]:
+def check_channel_layer(**kwargs: object) -> list[CheckMessage]:
     """Check that the channel layer keeps idle connections and may open enough of them (W005, W006).
 
     No connection is opened.
@@ -64,7 +64,7 @@ def check_channel_layer(**kwargs: Any) -> list[CheckMessage]:
 def _doorbell_config() -> dict[str, Any] | None:
     if not is_readable() or settings.CHANNEL_LAYER is None:
         return None
-    layers: dict[str, Any] = getattr(django_settings, "CHANNEL_LAYERS", None) or {}
+    layers: dict[str, dict[str, Any]] = getattr(django_settings, "CHANNEL_LAYERS", None) or {}
     return layers.get(settings.CHANNEL_LAYER)
 
 
@@ -86,7 +86,7 @@ def _default_pool_size() -> int | None:
     return size if size < 2**31 else None
 
 
-def _names_pool_size(host: Any) -> bool:
+def _names_pool_size(host: object) -> bool:
     options = host if isinstance(host, dict) else {}
     address = options.get("address", host)
     return "max_connections" in options or (
@@ -94,7 +94,7 @@ def _names_pool_size(host: Any) -> bool:
     )
 
 
-def _socket_timeout(host: Any) -> float | None:
+def _socket_timeout(host: object) -> float | None:
     """Return the read timeout of a connection to ``host`` in seconds, or ``None`` if there is none."""
     options = host if isinstance(host, dict) else {}
     if "socket_timeout" in options:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.core.checks import CheckMessage
 from django.core.checks import Warning as CheckWarning
 
 from declbind.outbound.capture import find_faults
 
 
-def check_seams(**kwargs: Any) -> list[CheckMessage]:
+def check_seams(**kwargs: object) -> list[CheckMessage]:
     """Check the methods that capture wraps and the other private names that declbind uses (W015). Makes no query."""
     return [CheckWarning(fault.text, hint=fault.action, id="declbind.W015") for fault in find_faults()]

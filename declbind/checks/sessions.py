@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.apps import apps
 from django.conf import settings
 from django.core.cache import caches
@@ -17,7 +15,7 @@ from declbind.inbound.permissions import keeps_sessions, session_store
 CACHED_ENGINES = ("django.contrib.sessions.backends.cache", "django.contrib.sessions.backends.cached_db")
 
 
-def check_sessions(**kwargs: Any) -> list[CheckMessage]:
+def check_sessions(**kwargs: object) -> list[CheckMessage]:
     """Check that a logout reaches every process and ends one session only (W008, W009). Makes no query."""
     if not apps.is_installed("django.contrib.auth"):
         return []

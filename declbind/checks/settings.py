@@ -4,78 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error
 from django.core.checks import Warning as CheckWarning
 from django.utils.module_loading import import_string
 
-from declbind.conf import DEFAULTS, settings
+from declbind.conf import settings
+from declbind.conf.table import SETTINGS
 from declbind.live.server_limits import OPTION, VARIABLE
 from declbind.rights_models import unknown_labels
 
-Expectation = tuple[Callable[[Any], bool], str]
 
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_origin(value: object) -> bool:
-    if not isinstance(value, str):
-        return False
-    parts = urlsplit(value)
-    return bool(parts.scheme and parts.hostname) and not (parts.path or parts.query or parts.fragment)
-
-
-def _is_list_of(accepts: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, list | tuple) and all(map(accepts, value))
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-_LIMIT: Expectation = (
-    lambda value: value is None or (_is_whole(value) and value > 0),
-    "a whole number above 0 or None",
-)
-
-#: The expected values of keys whose default does not determine them. Every other key takes a bool, an integer above 0
-#: or a number above 0, like its default.
-EXPECTATIONS: dict[str, Expectation] = {
-    "RECORD_DIRS": (_is_list_of(lambda item: isinstance(item, str | Path)), "a list of folders (str or Path)"),
-    "SERIALIZERS": (
-        lambda value: isinstance(value, dict) and all(isinstance(text, str) for pair in value.items() for text in pair),
-        "a dict from names to dotted paths",
-    ),
-    "CHANNEL_LAYER": (lambda value: value is None or isinstance(value, str), "an alias of CHANNEL_LAYERS or None"),
-    "RIGHTS_MODELS": (_is_list_of(lambda item: isinstance(item, str)), 'a list of models like ["app_label.ModelName"]'),
-    "ALLOWED_ORIGINS": (
-        lambda value: value is None or _is_list_of(_is_origin)(value),
-        'None or a list like ["https://example.com"]',
-    ),
-    "TENANT": (lambda value: value is None or isinstance(value, str), "the dotted path of a class or None"),
-    "JWT": (lambda value: value is None or isinstance(value, dict), "a dict or None"),
-    "AUTHENTICATE": (lambda value: value is None or isinstance(value, str), "the dotted path of a callable or None"),
-    "MAX_CONNECTIONS_PER_USER": _LIMIT,
-    "MAX_CONNECTIONS_PER_ADDRESS": _LIMIT,
-    "IDLE_SECONDS": (
-        lambda value: value is None or (_is_number(value) and value > 0),
-        "a number of seconds above 0 or None",
-    ),
-    "TRUSTED_PROXIES": (lambda value: _is_whole(value) and value >= 0, "a whole number of at least 0"),
-    "HEALTH_TOKEN": (lambda value: isinstance(value, str), "a text"),
-    "VERSION_CHECK_SECONDS": (lambda value: _is_number(value) and value >= 0, "a number of at least 0"),
-    "DRAIN_SECONDS": (lambda value: _is_number(value) and value >= 0, "a number of at least 0"),
-}
-
-
-def check_settings(**kwargs: Any) -> list[CheckMessage]:
+def check_settings(**kwargs: object) -> list[CheckMessage]:
     """Check the dict ``DECLBIND`` (E001 to E006, E009). Makes no query."""
     given = getattr(django_settings, "DECLBIND", {})
     if not isinstance(given, dict):
@@ -89,18 +32,17 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
     found: list[CheckMessage] = [
         Error(
             f"settings.DECLBIND: there is no key {key}.",
-            hint=f"Remove it. The keys are: {', '.join(sorted(DEFAULTS))}.",
+            hint=f"Remove it. The keys are: {', '.join(sorted(SETTINGS))}.",
             id="declbind.E002",
         )
         for key in settings.unknown_keys()
     ]
-    wrong = {key for key, value in given.items() if key in DEFAULTS and not _expectation(key)[0](value)}
+    wrong = {key for key, value in given.items() if key in SETTINGS and not SETTINGS[key].kind.accepts(value)}
     found += [
         Error(
-            # The value is not shown, because it may contain the key of the tokens.
-            f"settings.DECLBIND[{key!r}]: expected {_expectation(key)[1]}, got "
-            f"{type(given[key]).__name__ if key == 'JWT' else repr(given[key])}.",
-            hint=f"The default is {DEFAULTS[key]!r}.",
+            f"settings.DECLBIND[{key!r}]: expected {SETTINGS[key].kind.words}, got "
+            f"{type(given[key]).__name__ if SETTINGS[key].is_secret else repr(given[key])}.",
+            hint=f"The default is {SETTINGS[key].default!r}.",
             id="declbind.E003",
         )
         for key in sorted(wrong)
@@ -116,7 +58,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
     return found
 
 
-def check_origins(**kwargs: Any) -> list[CheckMessage]:
+def check_origins(**kwargs: object) -> list[CheckMessage]:
     """Check that clients cannot choose the site's own origin (W020). Makes no query."""
     if settings.ALLOWED_ORIGINS is not None or "*" not in django_settings.ALLOWED_HOSTS:
         return []
@@ -132,7 +74,7 @@ def check_origins(**kwargs: Any) -> list[CheckMessage]:
     ]
 
 
-def check_message_size(**kwargs: Any) -> list[CheckMessage]:
+def check_message_size(**kwargs: object) -> list[CheckMessage]:
     """Check that the environment limits the messages of uvicorn, if uvicorn is installed (W021). Starts nothing."""
     limit = os.environ.get(VARIABLE, "")
     is_set = limit.isdigit() and int(limit) <= settings.MAX_FRAME_BYTES
@@ -153,19 +95,6 @@ def check_message_size(**kwargs: Any) -> list[CheckMessage]:
 def is_readable() -> bool:
     """Return whether the settings are usable. If they are not, ``check_settings`` reports why."""
     return not {message.id for message in check_settings()} & {"declbind.E001", "declbind.E003"}
-
-
-def _expectation(key: str) -> Expectation:
-    default = DEFAULTS[key]
-    if key in EXPECTATIONS:
-        return EXPECTATIONS[key]
-    if isinstance(default, bool):
-        return (lambda value: isinstance(value, bool)), "True or False"
-    if isinstance(default, int):
-        return (lambda value: _is_whole(value) and value > 0), "a whole number above 0"
-    if isinstance(default, float):
-        return (lambda value: _is_number(value) and value > 0), "a number above 0"
-    return (lambda value: True), "anything"
 
 
 def _serializers(serializers: dict[str, str]) -> Iterator[CheckMessage]:

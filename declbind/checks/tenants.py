@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from django.apps import apps
 from django.conf import settings
@@ -19,7 +18,7 @@ from declbind.models import Event
 from declbind.outbound import tenants
 
 
-def check_tenants(**kwargs: Any) -> list[CheckMessage]:
+def check_tenants(**kwargs: object) -> list[CheckMessage]:
     """Check that tenants are separated if there are any (E008, E012, E013, W023). Makes no query."""
     return list(_check_class() if tenancy.is_on() else _check_backends())
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from django.core.checks import CheckMessage, Error
 from django.core.checks import Warning as CheckWarning
@@ -12,12 +11,12 @@ from declbind.conf import settings
 from declbind.inbound import authentication, web_tokens
 
 
-def check_tokens(**kwargs: Any) -> list[CheckMessage]:
+def check_tokens(**kwargs: object) -> list[CheckMessage]:
     """Check ``AUTHENTICATE`` and ``JWT`` (E010, E011, W022). Makes no query."""
     return [*_check_callable(settings.AUTHENTICATE), *_check_web_tokens(settings.JWT)]
 
 
-def _check_callable(path: Any) -> Iterator[CheckMessage]:
+def _check_callable(path: object) -> Iterator[CheckMessage]:
     fault = authentication.find_fault(path)
     if fault is not None:
         yield Error(
@@ -29,7 +28,7 @@ def _check_callable(path: Any) -> Iterator[CheckMessage]:
         )
 
 
-def _check_web_tokens(config: Any) -> Iterator[CheckMessage]:
+def _check_web_tokens(config: object) -> Iterator[CheckMessage]:
     if config is None:
         return
     faults = list(web_tokens.find_faults(config))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import NoReturn
 
 from declbind.core.errors import ConfigError, Problem
 
@@ -51,7 +51,7 @@ def parse_assignments(lines: Iterable[str], where: str = "values") -> dict[str, 
     return values
 
 
-def parse_scalar(text: str) -> Any:
+def parse_scalar(text: str) -> object:
     """Return a JSON value, or the text itself if it is not JSON."""
     text = text.strip()
     try:
@@ -60,7 +60,7 @@ def parse_scalar(text: str) -> Any:
         return text
 
 
-def parse_key(text: str) -> Any:
+def parse_key(text: str) -> object:
     """Return a row's key as a client would send it: a whole number or text; None for an empty text."""
     text = text.strip()
     if not text:
@@ -69,7 +69,7 @@ def parse_key(text: str) -> Any:
     return int(text) if is_number else text
 
 
-def _refuse(name: str) -> Any:
+def _refuse(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 

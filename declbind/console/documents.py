@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from declbind.core.spec import KEYS
 
 #: A key that differs: its name, the old and the new value, ``None`` for a missing one.
-Difference = tuple[str, Any, Any]
+Difference = tuple[str, object, object]
 
 
 def canonical(value: object) -> str:
@@ -36,7 +35,7 @@ def differences(old: Mapping[str, object] | None, new: Mapping[str, object] | No
     ]
 
 
-def says_same(one: Any, other: Any) -> bool:
+def says_same(one: object, other: object) -> bool:
     """Return whether two JSON values mean the same.
 
     ``true`` is not 1, but 1e2 is 100, because a database may return it in either form.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from django.apps import apps
-from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import AnonymousUser
 from django.db import models, transaction
 from django.db.models import Model
 
@@ -79,11 +79,16 @@ def forget_row(label: str, pk: str, using: str) -> Erasure:
         return _forget_rows(_family(model), encode_key(key, model._meta.pk), using, tenant)
 
 
-def forget_user(user: AbstractBaseUser, using: str) -> Erasure:
+def forget_user(user: User, using: str) -> Erasure:
     """Erase a user's name from the log, traffic, connections and revisions, and the values of the user's row.
 
     The rows of open connections stay. Call this again after the connections are closed.
+
+    Raises:
+        ConfigError: The user is an anonymous one, or belongs to a tenant that must be named.
     """
+    if isinstance(user, AnonymousUser):
+        raise ConfigError("Expected the name or the key of a user: anonymous visitors are not stored by name.")
     key, name = str(user.pk), str(user.get_username())
     model = concrete_model(type(user))
     tenant = _tenant_of(model)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from django.db.models import Model
 
@@ -140,7 +140,7 @@ class _Definition:
     def label(self) -> str:
         return str(self.model._meta.label)
 
-    def codename(self, action: str, model: Any = None) -> str:
+    def codename(self, action: str, model: type[Model] | None = None) -> str:
         options = (model or self.model)._meta
         return f"{options.app_label}.{DJANGO_ACTIONS[action]}_{options.model_name}"
 
@@ -254,7 +254,7 @@ def _relations(after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:
                 yield Opening(path, f"{deed}, which give or record permissions,", (BIND_RIGHTS_MODELS,))
 
 
-def _places(definition: _Definition) -> set[tuple[str, Any]]:
+def _places(definition: _Definition) -> set[tuple[str, object]]:
     return {(item.key, item.field) for item in definition.exposed}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser
@@ -68,7 +67,7 @@ class Preview:
         }
 
 
-def load_user(name: str) -> Any:
+def load_user(name: str) -> User:
     """Return the user with a name or a primary key; for "" an anonymous user.
 
     Raises:
@@ -118,7 +117,7 @@ def make_preview(binding: type[Binding], pk: str, user: User) -> Preview:
     )
 
 
-def _load_row(bound: Binding, pk: str) -> Any:
+def _load_row(bound: Binding, pk: str) -> Model:
     model = bound.model_class()
     key = model._meta.pk
     try:

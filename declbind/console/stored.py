@@ -13,7 +13,7 @@ from typing import Any
 Subscription = tuple[str, str, int | None, int, str]
 
 
-def read_json(text: str) -> Any:
+def read_json(text: str) -> object:
     """Return the value of a JSON text, or None if it is not JSON."""
     try:
         return json.loads(text)
@@ -38,20 +38,20 @@ def read_changes(text: str) -> Iterator[tuple[str, str]]:
             yield str(item[0]), str(item[1])
 
 
-def read_counts(streams: Any) -> Iterator[tuple[str, tuple[int, int, int]]]:
+def read_counts(streams: object) -> Iterator[tuple[str, tuple[int, int, int]]]:
     """Yield (stream, (sent, received, refused)) of a process's counts."""
     for stream, counts in streams.items() if isinstance(streams, dict) else ():
         if isinstance(counts, list) and len(counts) == 3 and all(isinstance(count, int) for count in counts):
             yield stream, (counts[0], counts[1], counts[2])
 
 
-def read_subscribers(streams: Any) -> dict[str, int]:
+def read_subscribers(streams: object) -> dict[str, int]:
     """Return how many subscribers each stream has in a process."""
     known = streams.items() if isinstance(streams, dict) else ()
     return {stream: count for stream, count in known if isinstance(count, int)}
 
 
-def read_deliveries(deliveries: Any) -> Iterator[tuple[int, int, float]]:
+def read_deliveries(deliveries: object) -> Iterator[tuple[int, int, float]]:
     """Yield (offset, recipients, milliseconds) of a second."""
     for item in _items(deliveries):
         if isinstance(item, list) and len(item) == 3 and all(isinstance(number, int | float) for number in item):

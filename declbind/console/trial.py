@@ -92,7 +92,7 @@ def make_trial(question: Question, using: str | None = None) -> Trial:
             return Trial(question, describe_user(user), (step,))
 
 
-def find_user(who: str) -> tuple[Identity, Any]:
+def find_user(who: str) -> tuple[Identity, User]:
     """Return the identity of a user in a connection without a session, and the user without cached permissions."""
     named = preview.load_user(who)
     tenant = tenancy.of_connection(database_alias())

@@ -200,7 +200,7 @@ class Trial:
         )
 
     @property
-    def shown_rows(self) -> list[tuple[str, Any]]:
+    def shown_rows(self) -> list[tuple[str, object]]:
         """Every row whose values the answer discloses, as its model and its key."""
         found = [(frame.model, key_of(frame)) for frame in self.frames]
         found.append((self.model, self.question.pk))
@@ -210,8 +210,8 @@ class Trial:
     def without_values(
         self,
         is_readable: Callable[[str], bool],
-        shape: Callable[[Any, int], Any],
-        sees: Callable[[str, Any], bool] = lambda model, pk: True,
+        shape: Callable[[object, int], Any],
+        sees: Callable[[str, object], bool] = lambda model, pk: True,
     ) -> Trial:
         """Return the trial with shapes in place of the values of rows.
 
@@ -240,7 +240,7 @@ class Trial:
         return replace(self, steps=steps, frames=frames, rows=rows, viewers=viewers, parts=parts)
 
     def without_groups(
-        self, is_readable: Callable[[str], bool], sees: Callable[[str, Any], bool] = lambda model, pk: True
+        self, is_readable: Callable[[str], bool], sees: Callable[[str, object], bool] = lambda model, pk: True
     ) -> Trial:
         """Return the trial without the names of groups that contain values of rows, unless these are readable.
 
@@ -379,13 +379,13 @@ def _without_group_of(frame: Frame) -> Frame:
     return replace(frame, group=HIDDEN, text=hidden(frame.text), plain=hidden(frame.plain))
 
 
-def key_of(frame: Frame) -> Any:
+def key_of(frame: Frame) -> object:
     """Return the key of the row of a frame, as a JSON value; ``None`` if it is about no row."""
     text = frame.text or frame.plain
     return json.loads(text)["payload"].get("pk") if text else None
 
 
-def _hide(frame: Frame, shape: Callable[[Any, int], Any]) -> Frame:
+def _hide(frame: Frame, shape: Callable[[object, int], Any]) -> Frame:
     def hidden(text: str) -> str:
         if not text:
             return text

@@ -11,6 +11,7 @@ from django.db.models import Model
 
 from declbind.bindings import Binding
 from declbind.core.errors import ClientError
+from declbind.core.spec import BindingSpec
 from declbind.core.wording import suggest
 from declbind.django_types import User
 from declbind.registry import BindingRegistry
@@ -215,7 +216,7 @@ class StepDescriptions:
         text += f" These would have run after the commit: {', '.join(course.callbacks)}."
         return Step("store", OK, text, {"after commit": course.callbacks})
 
-    def _spec(self) -> Any:
+    def _spec(self) -> BindingSpec:
         assert self.binding is not None
         return self.binding.spec()
 

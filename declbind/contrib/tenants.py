@@ -11,7 +11,7 @@ which loads sessions and users before the tenant is known.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -20,11 +20,14 @@ from channels.sessions import CookieMiddleware
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.auth.models import AnonymousUser
+from django.contrib.sessions.backends.base import SessionBase
 from django.core.exceptions import DisallowedHost
-from django.db import connections
+from django.db import connections, models
 from django.http import HttpRequest
 
 from declbind import tenancy
+from declbind.asgi_types import Receive, Scope, Send
+from declbind.django_types import User
 from declbind.inbound import permissions
 from declbind.tenancy import TenantError
 
@@ -40,7 +43,7 @@ class DjangoTenants:
         """Return the schema of a connection."""
         return str(getattr(connections[alias], "schema_name", None) or "")
 
-    def of_scope(self, scope: Mapping[str, Any]) -> str:
+    def of_scope(self, scope: Scope) -> str:
         """Return the schema of the requested domain; ``""`` for an unknown one."""
         from django_tenants.utils import get_public_schema_name, get_tenant_domain_model, schema_context
 
@@ -51,7 +54,7 @@ class DjangoTenants:
             domain = get_tenant_domain_model().objects.select_related("tenant").filter(domain=hostname).first()
         return "" if domain is None else str(domain.tenant.schema_name)
 
-    def hostname(self, scope: Mapping[str, Any]) -> str:
+    def hostname(self, scope: Scope) -> str:
         """Return the requested domain; ``""`` if ``ALLOWED_HOSTS`` does not allow it."""
         from django_tenants.middleware.main import TenantMainMiddleware
 
@@ -101,7 +104,7 @@ class DjangoTenants:
                 raise TenantError(f"There is no schema {tenant!r}.")
             yield
 
-    def is_shared(self, model: type[Any]) -> bool:
+    def is_shared(self, model: type[models.Model]) -> bool:
         """Return whether the table of a model is only in the public schema, and so the same for all tenants."""
         from django_tenants.routers import TenantSyncRouter
 
@@ -115,7 +118,7 @@ class DjangoTenants:
         return tenant == str(get_public_schema_name())
 
 
-def _apps_of_tenants() -> list[Any]:
+def _apps_of_tenants() -> list[Sequence[str]]:
     from django_tenants.utils import get_public_schema_name, get_tenant_types, has_multi_type_tenants
 
     if not has_multi_type_tenants():
@@ -123,7 +126,7 @@ def _apps_of_tenants() -> list[Any]:
     return [kind["APPS"] for name, kind in get_tenant_types().items() if name != get_public_schema_name()]
 
 
-Application = Callable[[dict[str, Any], Any, Any], Awaitable[Any]]
+Application = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 
 
 class TenantAuthMiddleware:
@@ -136,13 +139,13 @@ class TenantAuthMiddleware:
     def __init__(self, inner: Application) -> None:
         self.inner = inner
 
-    async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> Any:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Add the keys to the scope and serve the connection."""
         found = await database_sync_to_async(_authenticate)(scope)
-        return await self.inner({**scope, **found}, receive, send)
+        await self.inner({**scope, **found}, receive, send)
 
 
-def _authenticate(scope: Mapping[str, Any]) -> dict[str, Any]:
+def _authenticate(scope: Scope) -> dict[str, object]:
     try:
         tenant = tenancy.of_scope(scope)
         with tenancy.activate(tenant):
@@ -153,7 +156,7 @@ def _authenticate(scope: Mapping[str, Any]) -> dict[str, Any]:
         return {"user": AnonymousUser()}
 
 
-def _load_user(session: Any, tenant: str) -> Any:
+def _load_user(session: SessionBase, tenant: str) -> User:
     """Return the user who logged in with a session, if the session is valid for that user of this tenant."""
     user_pk = session.get(SESSION_KEY)
     if user_pk is None or not session.session_key:
@@ -168,9 +171,10 @@ def _load_user(session: Any, tenant: str) -> Any:
     return permissions.load_current_user(identity) or AnonymousUser()
 
 
-def TenantAuthMiddlewareStack(inner: Application) -> Any:
+def TenantAuthMiddlewareStack(inner: Application) -> Application:
     """Return an application whose scope has the cookies, the tenant, its session and its user."""
-    return CookieMiddleware(TenantAuthMiddleware(inner))
+    stack: Application = CookieMiddleware(TenantAuthMiddleware(inner))
+    return stack
 
 
 __all__ = ["DjangoTenants", "TenantAuthMiddleware", "TenantAuthMiddlewareStack"]

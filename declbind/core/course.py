@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
-from typing import Any
 
 
 class EnoughError(Exception):
@@ -26,7 +25,7 @@ class Follower:
     stores = True
     signature = ""
 
-    def enter(self, step: str, found: Any) -> None:
+    def enter(self, step: str, found: object) -> None:
         """Record that a check begins, with the object that it checks. An exception raised here ends the request."""
 
 
@@ -38,7 +37,7 @@ def current() -> Follower | None:
     return _follower.get()
 
 
-def enter(step: str, found: Any = None) -> None:
+def enter(step: str, found: object = None) -> None:
     """Report that a check begins; ``found`` is the object that it checks."""
     follower = _follower.get()
     if follower is not None:

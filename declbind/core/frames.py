@@ -46,7 +46,7 @@ type_name = {dict: "an object", list: "a list", str: "a string", bool: "true or 
 class RequestError(ClientError):
     """A frame that cannot be carried out, with the ``stream`` and ``ref`` that could still be read, for the reply."""
 
-    def __init__(self, code: str, message: str, *, stream: str = "", ref: Any = MISSING) -> None:
+    def __init__(self, code: str, message: str, *, stream: str = "", ref: object = MISSING) -> None:
         super().__init__(code, message)
         self.stream = stream
         self.ref = ref
@@ -57,8 +57,8 @@ class Envelope:
     """One frame from a client: the stream, its payload (any object), and the ``ref`` if a reply is wanted."""
 
     stream: str
-    payload: Mapping[str, Any]
-    ref: Any = MISSING
+    payload: Mapping[str, object]
+    ref: object = MISSING
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +76,15 @@ class Request:
 
     stream: str
     action: str
-    payload: Mapping[str, Any]
-    ref: Any = MISSING
-    pk: Any = None
-    data: Mapping[str, Any] = field(default_factory=dict)
-    params: Mapping[str, Any] = field(default_factory=dict)
+    payload: Mapping[str, object]
+    ref: object = MISSING
+    pk: object = None
+    data: Mapping[str, object] = field(default_factory=dict)
+    params: Mapping[str, object] = field(default_factory=dict)
     snapshot: bool = False
     since: Since | None = None
     key: str | None = None
-    condition: Mapping[str, Any] | None = None
+    condition: Mapping[str, object] | None = None
 
     @property
     def is_mutation(self) -> bool:
@@ -170,7 +170,7 @@ def parse_token(envelope: Envelope) -> str:
     return token
 
 
-def _mutation_keys(action: str, payload: Mapping[str, Any], error: Callable[[str], RequestError]) -> dict[str, Any]:
+def _mutation_keys(action: str, payload: Mapping[str, object], error: Callable[[str], RequestError]) -> dict[str, Any]:
     keys: dict[str, Any] = {}
     if action != "create":
         keys["pk"] = pk = payload.get("pk")
@@ -191,7 +191,7 @@ def _mutation_keys(action: str, payload: Mapping[str, Any], error: Callable[[str
     return keys
 
 
-def _subscription_keys(payload: Mapping[str, Any], error: Callable[[str], RequestError]) -> dict[str, Any]:
+def _subscription_keys(payload: Mapping[str, object], error: Callable[[str], RequestError]) -> dict[str, Any]:
     params, snapshot = payload.get("params", {}), payload.get("snapshot", False)
     if not isinstance(params, dict):
         raise error(f"Expected an object under 'params', got {describe(params)}.")
@@ -200,7 +200,7 @@ def _subscription_keys(payload: Mapping[str, Any], error: Callable[[str], Reques
     return {"params": params, "snapshot": snapshot, "since": _since(payload.get("since"), error)}
 
 
-def _since(value: Any, error: Callable[[str], RequestError]) -> Since | None:
+def _since(value: object, error: Callable[[str], RequestError]) -> Since | None:
     if value is None:
         return None
     if isinstance(value, dict):
@@ -218,7 +218,7 @@ def _since(value: Any, error: Callable[[str], RequestError]) -> Since | None:
     )
 
 
-def encode(value: Any) -> str:
+def encode(value: object) -> str:
     """Return compact JSON text.
 
     Raises:
@@ -250,12 +250,12 @@ def encode_batch(texts: Sequence[str]) -> str:
     return f"[{','.join(texts)}]"
 
 
-def encode_reply(stream: str, ref: Any, result: Mapping[str, Any]) -> str:
+def encode_reply(stream: str, ref: object, result: Mapping[str, object]) -> str:
     """Return the reply to a request that was carried out."""
     return encode({"stream": stream, "payload": {"action": "reply", "ref": ref, "ok": True, **result}})
 
 
-def encode_refusal(stream: str, ref: Any, error: ClientError) -> str:
+def encode_refusal(stream: str, ref: object, error: ClientError) -> str:
     """Return the reply to a refused request: ``code``, ``message``, ``fields`` (name -> list of texts)."""
     detail = {
         "code": error.code,
@@ -304,16 +304,16 @@ def encode_expiring(seconds: int) -> str:
     return encode_tagged("", "", 0, encode({"action": "expiring", "seconds": seconds}))
 
 
-def describe(value: Any) -> str:
+def describe(value: object) -> str:
     """Return the kind of a JSON value, for an error text that does not repeat megabytes."""
     return type_name.get(type(value)) or f"{value!r:.40}"
 
 
-def _describe_key(payload: Mapping[str, Any], key: str) -> str:
+def _describe_key(payload: Mapping[str, object], key: str) -> str:
     return describe(payload[key]) if key in payload else "none"
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     result = dict(pairs)
     if len(result) != len(pairs):
         # Counted in one pass: comparing ten thousand names with each other would delay the frames of other clients.
@@ -323,7 +323,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _refuse_constant(name: str) -> Any:
+def _refuse_constant(name: str) -> object:
     raise ValueError(f"{name} is not JSON")
 
 
@@ -338,10 +338,10 @@ class _Numbers:
         self._max_digits = max_digits
         self.problem = ""
 
-    def parse_int(self, text: str) -> Any:
+    def parse_int(self, text: str) -> object:
         return int(text) if self._is_short(text) else MISSING
 
-    def parse_float(self, text: str) -> Any:
+    def parse_float(self, text: str) -> object:
         return _finite(text) if self._is_short(text) else MISSING
 
     def _is_short(self, text: str) -> bool:
@@ -364,14 +364,14 @@ def _finite(text: str) -> float:
     return value
 
 
-def _ref(payload: Any) -> Any:
+def _ref(payload: object) -> object:
     if not isinstance(payload, dict) or "ref" not in payload:
         return MISSING
     ref = payload["ref"]
     return MISSING if isinstance(ref, dict | list) else ref
 
 
-def _deeper_than(value: Any, limit: int) -> bool:
+def _deeper_than(value: object, limit: int) -> bool:
     # Not recursive, because the client chooses the depth.
     level = [value]
     for _ in range(limit):

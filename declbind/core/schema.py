@@ -27,7 +27,7 @@ _FOLDERS: Final = (_PACKAGE / "schemas", _PACKAGE.parent / "schemas")
 _UNSTORABLE: Final = re.compile(r"[\x00\ud800-\udfff]")
 
 
-class RepeatedKeys(dict[str, Any]):
+class RepeatedKeys(dict[str, object]):
     """A JSON object that has the same key twice.
 
     JSON does not say which of the two counts, so the record is refused. The object is kept as a value of its own class,
@@ -49,7 +49,7 @@ def load_schema(name: SchemaName) -> dict[str, Any]:
     raise ConfigError(f"Expected the schema {name}.schema.json in {searched}, found none. Install declbind again.")
 
 
-def _match_pattern(_validator: Any, pattern: str, instance: object, _schema: Any) -> Iterator[ValidationError]:
+def _match_pattern(_validator: object, pattern: str, instance: object, _schema: object) -> Iterator[ValidationError]:
     # In JSON Schema, "$" means the end of the text, as in ECMAScript. Python's "$" also matches before a final line
     # break, so "intval\n" would pass.
     if isinstance(instance, str) and not re.search(re.sub(r"\$\Z", r"\\Z", pattern), instance):
@@ -95,7 +95,7 @@ def problems(document: object) -> list[Problem]:
     return sorted(unique, key=lambda problem: order.get(problem.key, -1 if problem.path == "$" else len(order)))
 
 
-def parse_documents(text: str, where: str) -> list[Any]:
+def parse_documents(text: str, where: str) -> list[object]:
     """Return the records of a JSON file that holds one record or a list of them, without validating them.
 
     Faults of a single record (not an object, a repeated key, NaN) are reported by :func:`problems`.
@@ -124,7 +124,7 @@ def parse_documents(text: str, where: str) -> list[Any]:
     raise ConfigError(f"Expected one binding record or a list of them in {where}, got {show(content)}.")
 
 
-def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _build_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     built = dict(pairs)
     if len(built) == len(pairs):
         return built
@@ -180,7 +180,7 @@ def _json_problems(value: object, path: str) -> Iterator[Problem]:
         yield Problem(path, f"Expected a number that JSON can hold, got {value!r}.")
 
 
-def _all_fields_problems(document: Mapping[str, Any]) -> Iterator[Problem]:
+def _all_fields_problems(document: Mapping[str, object]) -> Iterator[Problem]:
     fields = document.get("fields")
     if isinstance(fields, list) and _ALL_FIELDS in fields and len(fields) > 1:
         yield Problem(
@@ -198,7 +198,7 @@ def _all_fields_problems(document: Mapping[str, Any]) -> Iterator[Problem]:
             )
 
 
-def _grow_problems(document: Mapping[str, Any]) -> Iterator[Problem]:
+def _grow_problems(document: Mapping[str, object]) -> Iterator[Problem]:
     # Refused and not ignored, because the record would look as if it sent more than it does.
     fields = document.get("fields")
     if document.get("grow") is True and isinstance(fields, list) and _ALL_FIELDS not in fields:
@@ -209,7 +209,7 @@ def _grow_problems(document: Mapping[str, Any]) -> Iterator[Problem]:
         )
 
 
-def _group_problems(document: Mapping[str, Any]) -> Iterator[Problem]:
+def _group_problems(document: Mapping[str, object]) -> Iterator[Problem]:
     groups, scope = document.get("groups"), document.get("scope")
     scope_names = list(scope) if isinstance(scope, dict) else []
     if not groups:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import Any
 
 #: The number of keys that are named and the characters of each; a client may send any number of both.
 MAX_KEYS, MAX_CHARACTERS = 40, 60
@@ -14,7 +13,7 @@ _QUOTED = re.compile("“[^”]*”|\"[^\"]*\"|'[^']*'")
 HIDDEN = "…"
 
 
-def shape(value: Any, depth: int = 1) -> Any:
+def shape(value: object, depth: int = 1) -> object:
     """Return a value's types and lengths, and the keys of ``depth`` levels."""
     if isinstance(value, Mapping):
         if depth <= 0:
@@ -32,7 +31,7 @@ def shape(value: Any, depth: int = 1) -> Any:
     return "boolean" if isinstance(value, bool) else "number"
 
 
-def without_values(message: str, values: Iterable[Any]) -> str:
+def without_values(message: str, values: Iterable[object]) -> str:
     """Return a message without quoted text and without any of ``values``."""
     message = _QUOTED.sub(HIDDEN, message)
     for value in values:

@@ -34,7 +34,7 @@ class FrozenMapping(Mapping[str, Any]):
     __slots__ = ("_items",)
     _items: dict[str, Any]
 
-    def __init__(self, items: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, items: Mapping[str, object] | None = None) -> None:
         self._items = {key: _freeze(value) for key, value in (items or {}).items()}
 
     def __getitem__(self, key: str) -> Any:
@@ -96,7 +96,7 @@ class BindingSpec:
 
     def __post_init__(self) -> None:
         set_value = object.__setattr__
-        given: Any = self.fields
+        given: object = self.fields
         if given == ALL_FIELDS:
             set_value(self, "fields", (ALL_FIELDS,))
         for name in ("fields", "exclude", "writable"):
@@ -119,7 +119,7 @@ class BindingSpec:
         set_value(self, "permissions", FrozenMapping({key: asked[key] for key in ACTIONS if key in asked}))
 
     @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> BindingSpec:
+    def from_dict(cls, document: Mapping[str, object]) -> BindingSpec:
         """Make a spec of a record.
 
         Whether the model and its fields exist is not checked here, because that check needs Django.
@@ -133,11 +133,12 @@ class BindingSpec:
         found = schema_problems(document)
         if found:
             raise ConfigError(found)
-        return cls(**{key: document[key] for key in KEYS if key in document})
+        given: dict[str, Any] = {key: document[key] for key in KEYS if key in document}
+        return cls(**given)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the record in its canonical form: JSON values, keys in table order, no default values."""
-        document: dict[str, Any] = {}
+        document: dict[str, object] = {}
         for key in KEYS:
             value = getattr(self, key)
             if key in ("stream", "model") or value != DEFAULTS[key]:
@@ -180,16 +181,16 @@ class BindingSpec:
 #: The keys of the record in the order of the published table. A file may also have ``$schema``.
 KEYS: Final = tuple(item.name for item in fields(BindingSpec) if item.name != "known")
 #: The value of each key that is left out, in the form of the spec.
-DEFAULTS: Final[Mapping[str, Any]] = MappingProxyType(
+DEFAULTS: Final[Mapping[str, object]] = MappingProxyType(
     {key: getattr(BindingSpec(stream="", model=""), key) for key in KEYS if key not in ("stream", "model")}
 )
 
 
-def _freeze(value: Any) -> Any:
+def _freeze(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _thaw(value: Any) -> Any:
+def _thaw(value: object) -> object:
     if isinstance(value, tuple):
         return list(value)
     if isinstance(value, Mapping):

@@ -15,7 +15,7 @@ import logging
 import math
 import secrets
 import traceback
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from datetime import MAXYEAR, datetime
 from typing import Any, Final
@@ -26,7 +26,9 @@ from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from declbind import tenancy, tokens
+from declbind.asgi_types import Scope
 from declbind.conf import settings
+from declbind.django_types import User
 from declbind.tokens import InvalidTokenError
 
 from . import web_tokens
@@ -46,7 +48,7 @@ _CALLABLE: Final = 'DECLBIND["AUTHENTICATE"]'
 Run = Callable[..., Awaitable[Any]]
 
 
-def find_token(scope: Mapping[str, Any]) -> str | None:
+def find_token(scope: Scope) -> str | None:
     """Return the token of a connection, or ``None`` if it has none. A token may be empty.
 
     Raises:
@@ -80,7 +82,7 @@ def _only(found: set[str]) -> str | None:
     return next(iter(found), None)
 
 
-async def authenticate(run: Run, token: str, scope: Mapping[str, Any], connection_id: str = "") -> Identity:
+async def authenticate(run: Run, token: str, scope: Scope, connection_id: str = "") -> Identity:
     """Return the identity that a token gives, from an event loop.
 
     Args:
@@ -107,7 +109,7 @@ async def authenticate(run: Run, token: str, scope: Mapping[str, Any], connectio
     return admitted
 
 
-def authenticate_now(token: str, scope: Mapping[str, Any], connection_id: str = "") -> Identity:
+def authenticate_now(token: str, scope: Scope, connection_id: str = "") -> Identity:
     """Return the identity that a token gives. Blocks on the database. Raises the same errors as ``authenticate``.
 
     The user belongs to the tenant of the scope: key 1 is another user in each tenant.
@@ -120,7 +122,7 @@ def authenticate_now(token: str, scope: Mapping[str, Any], connection_id: str = 
         return replace(_authenticate(token, scope, connection_id), tenant=tenant)
 
 
-def _authenticate(token: str, scope: Mapping[str, Any], connection_id: str) -> Identity:
+def _authenticate(token: str, scope: Scope, connection_id: str) -> Identity:
     function = load_callable()
     if function is not None:
         try:
@@ -138,8 +140,7 @@ def _authenticate(token: str, scope: Mapping[str, Any], connection_id: str) -> I
         return _identity(user, claims.expires_at, connection_id, claims.digest, claims.streams)
     if settings.JWT is None:
         raise InvalidTokenError('Expected a token of declbind.tokens.issue(); DECLBIND["JWT"] is not set.')
-    user, expires_at = web_tokens.read(token)
-    return _identity(user, expires_at, connection_id)
+    return _identity(*web_tokens.read(token), connection_id)
 
 
 def load_callable() -> Callable[..., Any] | None:
@@ -159,7 +160,7 @@ def load_callable() -> Callable[..., Any] | None:
     raise InvalidTokenError(f"{_CALLABLE} is not usable; manage.py check says why.")
 
 
-def find_fault(path: Any) -> str | None:
+def find_fault(path: object) -> str | None:
     """Return why a value of ``DECLBIND["AUTHENTICATE"]`` cannot be used, or ``None`` if it can."""
     if path is None:
         return None
@@ -171,7 +172,7 @@ def find_fault(path: Any) -> str | None:
         return f"which cannot be imported: {error}"
 
 
-def is_async(function: Callable[..., Any]) -> bool:
+def is_async(function: Callable[..., object]) -> bool:
     """Return whether a callable is a coroutine function, or an object with such a ``__call__``."""
     return iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
 
@@ -209,7 +210,7 @@ def _admit(answer: Any, connection_id: str) -> Identity:
     return _identity(stored, expires_at, connection_id)
 
 
-def _seconds(end: Any) -> float | None:
+def _seconds(end: object) -> float | None:
     """Return a time as seconds since the epoch; raises ``TypeError`` or ``ValueError``."""
     if end is None:
         return None
@@ -225,7 +226,7 @@ def _seconds(end: Any) -> float | None:
 
 
 def _identity(
-    user: Any | None,
+    user: User | None,
     expires_at: float | None,
     connection_id: str,
     digest: str | None = None,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
 
+from declbind.django_types import User
 from declbind.models import Block
 from declbind.models.author import author_values
 from declbind.registry import database_alias
@@ -24,7 +24,7 @@ def block(
     *,
     username: str = "",
     reason: str = "",
-    author: Any = None,
+    author: User | None = None,
     tenant: str | None = None,
 ) -> Block:
     """Block a user, given by key, from now on for ``length``, and close all connections of that user.

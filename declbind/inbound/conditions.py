@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+
+from django.db import models
 
 from declbind.bindings import Binding
 from declbind.core.errors import ClientError
+from declbind.django_types import Column
 from declbind.serializers import encode_value
 from declbind.serializers.default import field_value
 from declbind.serializers.exact import keep_exact
@@ -15,7 +17,7 @@ from declbind.stored_rows import value_of
 from declbind.stored_values import holds_documents
 
 
-def check_condition(bound: Binding, action: str, key: Any, condition: Mapping[str, Any] | None) -> None:
+def check_condition(bound: Binding, action: str, key: object, condition: Mapping[str, object] | None) -> None:
     """Compare ``{field: expected}`` with the row as a frame would show it. Lock the row until the transaction ends.
 
     The answer discloses whether a field has a value, so the user needs the permission to view the row.
@@ -44,7 +46,7 @@ def check_condition(bound: Binding, action: str, key: Any, condition: Mapping[st
         raise ClientError("conflict", f"Changed in the meantime: {', '.join(sorted(differing))}.", differing)
 
 
-def _may_view(bound: Binding, key: Any, row: Any) -> bool:
+def _may_view(bound: Binding, key: object, row: models.Model) -> bool:
     """Return whether the user may view a row, either in one of its groups or by a permission on the row itself."""
     if bound.overrides("has_view_permission"):
         return any(bound.has_view_permission(bound.user, params) for params in _params_of(bound, row))
@@ -53,7 +55,7 @@ def _may_view(bound: Binding, key: Any, row: Any) -> bool:
     return not bound.overrides("has_permission") and bound.has_permission(bound.user, "view", key)
 
 
-def _params_of(bound: Binding, row: Any) -> list[dict[str, Any]]:
+def _params_of(bound: Binding, row: models.Model) -> list[dict[str, object]]:
     """Return the params of the subscriptions that a row is sent to."""
     if bound.overrides("group_names", "subscription_group"):
         return [{}]
@@ -63,7 +65,7 @@ def _params_of(bound: Binding, row: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _as_sent(field: Any, expected: Any) -> Any:
+def _as_sent(field: Column, expected: object) -> object:
     """Return an expected value with its large numbers as frames have them. Clients may write them either way."""
     if holds_documents(field):
         return expected
@@ -72,7 +74,7 @@ def _as_sent(field: Any, expected: Any) -> Any:
     return keep_exact(expected)
 
 
-def is_same_json(one: Any, other: Any) -> bool:
+def is_same_json(one: object, other: object) -> bool:
     """Compare two JSON values as JSON does: ``true`` is not 1, while 1 and 1.0 are one number."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(is_same_json(one[name], other[name]) for name in one)

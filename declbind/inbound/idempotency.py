@@ -10,20 +10,20 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any
 
 from django.db import IntegrityError, OperationalError, transaction
 from django.utils import timezone
 
 from declbind.conf import settings
 from declbind.core.errors import ClientError
+from declbind.django_types import User
 from declbind.models import IdempotencyKey
 
 #: The row may be rolled back or trimmed between insert and read. More than a few times is no coincidence.
 _TRIES = 5
 
 
-def name_actor(user: Any, connection_id: str, tenant: str = "") -> str:
+def name_actor(user: User, connection_id: str, tenant: str = "") -> str:
     """Return the owner of a key: the user on every connection of a tenant, or one anonymous connection."""
     actor = f"user:{user.pk}" if user.is_authenticated else f"connection:{connection_id}"
     if tenant:
@@ -32,8 +32,8 @@ def name_actor(user: Any, connection_id: str, tenant: str = "") -> str:
 
 
 def claim(
-    actor: str, stream: str, key: str, using: str, request: Sequence[Any] = ()
-) -> tuple[IdempotencyKey, dict[str, Any] | None]:
+    actor: str, stream: str, key: str, using: str, request: Sequence[object] = ()
+) -> tuple[IdempotencyKey, dict[str, object] | None]:
     """Take a key. Return its row with the first reply, or with ``None`` if the request must be carried out.
 
     Waits for a running request with the same key. Call it inside a transaction on ``using``.
@@ -63,11 +63,11 @@ def claim(
     raise OperationalError(f"The idempotency key {key!r} was taken and released {_TRIES} times.")
 
 
-def _is_same_request(first: Mapping[str, Any], request: Sequence[Any]) -> bool:
+def _is_same_request(first: Mapping[str, object], request: Sequence[object]) -> bool:
     return bool(first["request"] == [*request])
 
 
-def keep(row: IdempotencyKey, reply: dict[str, Any], request: Sequence[Any] = ()) -> None:
+def keep(row: IdempotencyKey, reply: dict[str, object], request: Sequence[object] = ()) -> None:
     """Store the reply to a request that was carried out."""
     row.reply = json.dumps({"request": [*request], "reply": reply})
     row.save(update_fields=["reply", "created_at"])

@@ -14,18 +14,21 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.base import SessionBase
 from django.core.exceptions import ValidationError
-from django.db import DataError, router
+from django.db import DataError, models, router
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
 from declbind import tenancy
+from declbind.asgi_types import Scope
+from declbind.django_types import User
 from declbind.tokens import digest_holds
 
 from .terms import Term
@@ -90,7 +93,7 @@ class Identity:
         return f"{self.tenant}\0{self.user_pk}" if self.tenant and self.user_pk is not None else self.user_pk
 
 
-def identify(scope: Mapping[str, Any], connection_id: str) -> Identity:
+def identify(scope: Scope, connection_id: str) -> Identity:
     """Return the identity in a connection's scope, in which ``user`` and ``session`` may be missing.
 
     The user and the session are lazy and are loaded here, so call this in a worker thread. An empty ``connection_id``
@@ -112,7 +115,7 @@ def identify(scope: Mapping[str, Any], connection_id: str) -> Identity:
         return identity
 
 
-def _is_of_tenant(identity: Identity, scope: Mapping[str, Any]) -> bool:
+def _is_of_tenant(identity: Identity, scope: Scope) -> bool:
     """Return whether the user of a scope belongs to its tenant.
 
     A session shows this as well: it is loaded again, in the tenant, before the connection is accepted.
@@ -122,7 +125,7 @@ def _is_of_tenant(identity: Identity, scope: Mapping[str, Any]) -> bool:
     return tenancy.is_shared(get_user_model()) or bool(identity.session_key and identity.session_hash)
 
 
-def _identify(scope: Mapping[str, Any], connection_id: str) -> Identity:
+def _identify(scope: Scope, connection_id: str) -> Identity:
     connection_id = connection_id or secrets.token_hex(8)
     user = scope.get("user")
     if user is None or not getattr(user, "is_authenticated", False) or getattr(user, "pk", None) is None:
@@ -142,12 +145,12 @@ def _identify(scope: Mapping[str, Any], connection_id: str) -> Identity:
     )
 
 
-def load_user(identity: Identity) -> Any:
+def load_user(identity: Identity) -> User:
     """Return the stored user without cached permissions, or an ``AnonymousUser`` if it no longer exists."""
     return _stored_user(identity) or AnonymousUser()
 
 
-def load_current_user(identity: Identity) -> Any | None:
+def load_current_user(identity: Identity) -> User | None:
     """Return the stored user, or ``None`` if the connection is no longer valid (see ``is_current``)."""
     if identity.user_pk is None:
         return AnonymousUser()
@@ -188,12 +191,13 @@ def survives_logout(identity: Identity) -> bool:
     return bool(store_class(identity.session_key).load().get(SESSION_KEY) == identity.user_pk)
 
 
-def session_store() -> Any:
+def session_store() -> type[SessionBase]:
     """Return the class ``SessionStore`` of ``SESSION_ENGINE``."""
-    return import_module(settings.SESSION_ENGINE).SessionStore
+    store: type[SessionBase] = import_module(settings.SESSION_ENGINE).SessionStore
+    return store
 
 
-def keeps_sessions(store_class: Any) -> bool:
+def keeps_sessions(store_class: type) -> bool:
     """Return whether a session store keeps its sessions on the server, so that it can end one of them.
 
     Other stores, such as ``signed_cookies``, compute the key from the data. They override ``_get_session_key()``, which
@@ -226,7 +230,7 @@ def load_session_ends(keys: Collection[str]) -> dict[str, datetime | None]:
     return {key: _read_session_end(store_class, key) for key in keys}
 
 
-def _read_session_end(store_class: Any, key: str) -> datetime | None:
+def _read_session_end(store_class: type[SessionBase], key: str) -> datetime | None:
     try:
         store = store_class(key)
         return _aware(store.get_expiry_date()) if store.load() else timezone.now()
@@ -244,12 +248,13 @@ def session_digest(session_key: str | None) -> str:
     return hashlib.sha256(f"declbind.session:{session_key}".encode()).hexdigest() if session_key else ""
 
 
-def find_active_user(name: str, value: Any) -> Any | None:
+def find_active_user(name: str, value: object) -> AbstractBaseUser | None:
     """Return the stored, active user whose field has a value, or ``None``. The value may be of any type."""
     model = get_user_model()
     # Replicas are not used: they may lag behind the control event that asks for this check.
     users = model._default_manager.using(router.db_for_write(model))
-    field: Any = model._meta.pk if name == "pk" else model._meta.get_field(name)
+    field = model._meta.pk if name == "pk" else model._meta.get_field(name)
+    assert isinstance(field, models.Field)
     try:
         wanted = field.to_python(value)
         user = users.get(**{name: wanted})
@@ -263,11 +268,11 @@ def find_active_user(name: str, value: Any) -> Any | None:
     return user if is_equal and getattr(user, "is_active", True) else None
 
 
-def _stored_user(identity: Identity) -> Any | None:
+def _stored_user(identity: Identity) -> AbstractBaseUser | None:
     return None if identity.user_pk is None else find_active_user("pk", identity.user_pk)
 
 
-def _session_holds(identity: Identity, user: Any) -> bool:
+def _session_holds(identity: Identity, user: AbstractBaseUser) -> bool:
     if identity.session_key is None:
         return True
     if identity.backend not in settings.AUTHENTICATION_BACKENDS:
@@ -279,12 +284,12 @@ def _session_holds(identity: Identity, user: Any) -> bool:
     return not hasattr(user, "get_session_auth_hash") or _hash_holds(identity.session_hash or "", user)
 
 
-def _token_holds(identity: Identity, user: Any) -> bool:
+def _token_holds(identity: Identity, user: AbstractBaseUser) -> bool:
     # The time is read last, after the queries.
     return identity.auth_digest is None or (digest_holds(identity.auth_digest, user) and not identity.is_over())
 
 
-def _hash_holds(session_hash: str, user: Any) -> bool:
+def _hash_holds(session_hash: str, user: AbstractBaseUser) -> bool:
     if constant_time_compare(session_hash, user.get_session_auth_hash()):
         return True
     fallbacks = user.get_session_auth_fallback_hash() if hasattr(user, "get_session_auth_fallback_hash") else ()

@@ -14,13 +14,14 @@ of a many-to-many table that are deleted directly, the rules of a permission bac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
 from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import SESSION_KEY, get_user_model
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.signals import user_logged_out
 from django.core.exceptions import ImproperlyConfigured
 from django.db import models, transaction
@@ -28,6 +29,7 @@ from django.db.models.signals import m2m_changed, post_delete, post_save
 from django.utils import timezone
 
 from declbind import signals, tenancy
+from declbind.django_types import Key, Rows, User, through_of
 from declbind.models import SavedView
 from declbind.models.author import key_of
 from declbind.outbound import log, observers
@@ -42,7 +44,7 @@ MAX_NAMED = 1_000
 _LIST_CHANGES = ("post_add", "post_remove", "post_clear")
 
 
-def kick(connection: str | None = None, user: Any = None, reason: str = "", tenant: str | None = None) -> None:
+def kick(connection: str | None = None, user: Key = None, reason: str = "", tenant: str | None = None) -> None:
     """Close one connection or all connections of a user, in whichever process they are.
 
     This is not a ban: the client may connect again if its permissions allow it.
@@ -83,7 +85,7 @@ def reach_of_kick(user: str | None, tenant: str | None) -> str:
     return tenancy.EVERYBODY if is_everywhere and tenancy.sees_all(current) else current
 
 
-def recheck(users: Iterable[Any] | None = None) -> None:
+def recheck(users: Iterable[Key] | None = None) -> None:
     """Check the permissions of users on their open sockets before anything later is delivered to them.
 
     Use this for permissions whose changes declbind cannot see: those of a permission backend, or of the project's own
@@ -109,7 +111,7 @@ def install() -> None:
         observers.bulk_observers[session_model] = _on_sessions_written
 
 
-def _append(content: dict[str, Any], using: str | None, tenant: str) -> None:
+def _append(content: Mapping[str, object], using: str | None, tenant: str) -> None:
     """Append an event in the transaction of a change on ``using``, or after its commit if that is another database."""
     alias = database_alias()
     if log.is_here(alias):
@@ -123,7 +125,7 @@ def _after_change(act: Callable[[], object], using: str | None, alias: str) -> N
         transaction.on_commit(act, using=using, robust=True)
 
 
-def _append_users(pks: Iterable[Any] | None, using: str, model: Any = None) -> None:
+def _append_users(pks: Iterable[Key] | None, using: str, model: type[models.Model] | None = None) -> None:
     """Append a change of permissions that rows of a model cause. By default they are users."""
     users = None if pks is None else [str(pk) for pk in pks]
     if users != []:
@@ -134,7 +136,7 @@ def _append_users(pks: Iterable[Any] | None, using: str, model: Any = None) -> N
 # --- users -----------------------------------------------------------------------------------------------------------
 
 
-def _watch_users(user_model: Any) -> None:
+def _watch_users(user_model: type[models.Model]) -> None:
     # The sender of a signal is the very class that was saved, which may be a proxy or a child.
     for model in _family(user_model):
         post_save.connect(_on_user_saved, sender=model, dispatch_uid="declbind.revocation")
@@ -146,13 +148,15 @@ def _watch_users(user_model: Any) -> None:
             m2m_changed.connect(_on_user_lists_changed, sender=through, dispatch_uid="declbind.revocation")
 
 
-def _on_user_saved(*, instance: Any, created: bool, update_fields: Any, using: str, **kwargs: Any) -> None:
+def _on_user_saved(
+    *, instance: models.Model, created: bool, update_fields: Iterable[str] | None, using: str, **kwargs: object
+) -> None:
     if created or (update_fields is not None and HARMLESS_USER_FIELDS.issuperset(update_fields)):
         return
     _append_users([instance.pk], using)
 
 
-def _on_user_deleted(*, instance: Any, using: str, **kwargs: Any) -> None:
+def _on_user_deleted(*, instance: AbstractBaseUser, using: str, **kwargs: object) -> None:
     alias, key = database_alias(), key_of(instance)
     _append_users([key], using)
     if log.is_here(alias):
@@ -161,7 +165,7 @@ def _on_user_deleted(*, instance: Any, using: str, **kwargs: Any) -> None:
         _after_change(views.delete, using, alias)
 
 
-def _on_users_written(rows: models.QuerySet[Any], names: frozenset[str] | None, using: str) -> None:
+def _on_users_written(rows: Rows, names: frozenset[str] | None, using: str) -> None:
     if names is not None and HARMLESS_USER_FIELDS.issuperset(names):
         return
     keys = list(rows.using(using).order_by("pk").values_list("pk", flat=True)[: MAX_NAMED + 1])
@@ -169,7 +173,7 @@ def _on_users_written(rows: models.QuerySet[Any], names: frozenset[str] | None, 
 
 
 def _on_user_lists_changed(
-    *, instance: Any, action: str, reverse: bool, pk_set: Iterable[Any] | None, using: str, **kwargs: Any
+    *, instance: models.Model, action: str, reverse: bool, pk_set: Iterable[Key] | None, using: str, **kwargs: object
 ) -> None:
     if action in _LIST_CHANGES:
         # From the group's side, pk_set holds the users. After a clear from there, the users are not known.
@@ -191,21 +195,21 @@ def _watch_groups() -> None:
     m2m_changed.connect(_on_group_permissions_changed, sender=through, dispatch_uid="declbind.revocation")
 
 
-def _on_rights_deleted(*, instance: Any, using: str, **kwargs: Any) -> None:
+def _on_rights_deleted(*, instance: models.Model, using: str, **kwargs: object) -> None:
     _append_users(None, using, type(instance))
 
 
-def _on_permission_saved(*, instance: Any, created: bool, using: str, **kwargs: Any) -> None:
+def _on_permission_saved(*, instance: models.Model, created: bool, using: str, **kwargs: object) -> None:
     # A new permission has not been granted to anyone. An existing one may have a new codename.
     if not created:
         _append_users(None, using, type(instance))
 
 
-def _on_permissions_written(rows: models.QuerySet[Any], names: frozenset[str] | None, using: str) -> None:
+def _on_permissions_written(rows: Rows, names: frozenset[str] | None, using: str) -> None:
     _append_users(None, using, rows.model)
 
 
-def _on_group_permissions_changed(*, sender: Any, action: str, using: str, **kwargs: Any) -> None:
+def _on_group_permissions_changed(*, sender: type[models.Model], action: str, using: str, **kwargs: object) -> None:
     if action in _LIST_CHANGES:
         _append_users(None, using, sender)
 
@@ -213,7 +217,7 @@ def _on_group_permissions_changed(*, sender: Any, action: str, using: str, **kwa
 # --- sessions --------------------------------------------------------------------------------------------------------
 
 
-def _on_logged_out(*, request: Any, user: Any, **kwargs: Any) -> None:
+def _on_logged_out(*, request: object, user: User | None, **kwargs: object) -> None:
     # Sent before the session is flushed, while it still has its key.
     if user is None:
         return
@@ -231,7 +235,7 @@ def _on_session_deleted(session: Any, using: str) -> None:
         _append(content, using, tenancy.concerned(type(session), using))
 
 
-def _on_sessions_written(rows: models.QuerySet[Any], names: frozenset[str] | None, using: str) -> None:
+def _on_sessions_written(rows: Rows, names: frozenset[str] | None, using: str) -> None:
     valid = rows.using(using).order_by("pk").filter(expire_date__gt=timezone.now())
     sessions = list(valid[: MAX_NAMED + 1])
     if len(sessions) > MAX_NAMED:
@@ -241,9 +245,9 @@ def _on_sessions_written(rows: models.QuerySet[Any], names: frozenset[str] | Non
         _on_session_deleted(session, using)
 
 
-def _session_models() -> set[Any]:
+def _session_models() -> set[type[models.Model]]:
     """Return the models that hold sessions: Django's own if installed, and the model of the configured engine."""
-    found: set[Any] = set()
+    found: set[type[models.Model]] = set()
     if apps.is_installed("django.contrib.sessions"):
         found.add(apps.get_model("sessions", "Session"))
     try:
@@ -259,7 +263,9 @@ def _session_models() -> set[Any]:
 # --- configuration ---------------------------------------------------------------------------------------------------
 
 
-def _on_configuration_edited(*, using: str, version: int, changes: Any, **kwargs: Any) -> None:
+def _on_configuration_edited(
+    *, using: str, version: int, changes: Mapping[str, tuple[object, object]], **kwargs: object
+) -> None:
     if log.is_here(using):
         content = {
             "type": "config",
@@ -273,6 +279,6 @@ def _family(model: type[models.Model]) -> Iterator[type[models.Model]]:
     return (member for member in apps.get_models() if issubclass(member, model))
 
 
-def _through(model: Any, name: str) -> Any | None:
+def _through(model: type[models.Model], name: str) -> type[models.Model] | None:
     field = next((field for field in model._meta.many_to_many if field.name == name), None)
-    return None if field is None else field.remote_field.through
+    return None if field is None else through_of(field)

@@ -16,6 +16,7 @@ from django.core.exceptions import FieldDoesNotExist
 
 from declbind import tenancy
 from declbind.conf import settings
+from declbind.django_types import User
 from declbind.registry import database_alias
 from declbind.tokens import InvalidTokenError, tenant_of_users
 
@@ -42,7 +43,7 @@ HMAC_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
 Fault = tuple[str, str]
 
 
-def read(token: str) -> tuple[Any | None, float]:
+def read(token: str) -> tuple[User | None, float]:
     """Return the user of a JSON Web Token, ``None`` if there is none, and its end. Blocks on the database.
 
     Raises:
@@ -72,7 +73,7 @@ def read(token: str) -> tuple[Any | None, float]:
     return find_active_user(config["user_field"], value), expires_at
 
 
-def _check_tenant(claims: Mapping[str, Any], name: str | None) -> None:
+def _check_tenant(claims: Mapping[str, object], name: str | None) -> None:
     """Refuse a token of another tenant, whose user may have the same key. Called inside the connection's tenant."""
     if name is not None and tenancy.is_on():
         if claims.get(name) != tenancy.of_connection(database_alias()):
@@ -84,7 +85,7 @@ def _check_tenant(claims: Mapping[str, Any], name: str | None) -> None:
 
 
 #: The last setting that was checked, and its faults. Cached because a public key takes long to load.
-_seen: tuple[Any, list[Fault]] = (None, [])
+_seen: tuple[object, list[Fault]] = (None, [])
 
 
 def _usable(given: Any) -> dict[str, Any]:
@@ -98,7 +99,7 @@ def _usable(given: Any) -> dict[str, Any]:
     return {**KEYS, **given}
 
 
-def find_faults(config: Any) -> Iterator[Fault]:
+def find_faults(config: object) -> Iterator[Fault]:
     """Return why ``DECLBIND["JWT"]`` cannot be used, as pairs of a text and a hint. Empty if it can be used."""
     if not isinstance(config, Mapping):
         yield f"expected a dict or None, got {type(config).__name__}.", f"Its keys are: {', '.join(KEYS)}."
@@ -135,7 +136,7 @@ def is_weak(config: Mapping[str, Any]) -> bool:
     return any(size < HMAC_BYTES.get(name, 0) for name in algorithms)
 
 
-def _algorithm_faults(algorithms: list[str] | tuple[str, ...], key: Any) -> Iterator[Fault]:
+def _algorithm_faults(algorithms: list[str] | tuple[str, ...], key: object) -> Iterator[Fault]:
     from jwt.algorithms import get_default_algorithms
 
     known = get_default_algorithms()
@@ -178,10 +179,10 @@ def _algorithm_faults(algorithms: list[str] | tuple[str, ...], key: Any) -> Iter
             return
 
 
-def _field_faults(name: Any) -> Iterator[Fault]:
+def _field_faults(name: str) -> Iterator[Fault]:
     model = get_user_model()
     try:
-        field: Any = model._meta.pk if name == "pk" else model._meta.get_field(name)
+        field = model._meta.pk if name == "pk" else model._meta.get_field(name)
     except FieldDoesNotExist:
         yield f"the user model {model._meta.label} has no field {name!r}.", 'Name one under "user_field".'
         return
@@ -192,7 +193,7 @@ def _field_faults(name: Any) -> Iterator[Fault]:
         )
 
 
-def _is_text_or_texts(value: Any) -> bool:
+def _is_text_or_texts(value: object) -> bool:
     if isinstance(value, list | tuple | set | frozenset):
         return all(isinstance(item, str) for item in value)
     return value is None or isinstance(value, str)

@@ -52,7 +52,7 @@ INTERNAL: Final = "The server could not carry this out. Its operators can see wh
 _LOCK_SECONDS, _STATEMENT_SECONDS = 2, 10
 
 
-def handle(request: Request, binding: type[Binding], identity: permissions.Identity) -> dict[str, Any]:
+def handle(request: Request, binding: type[Binding], identity: permissions.Identity) -> dict[str, object]:
     """Carry out a create, update or delete. After the commit, return the content of the reply, ``{"pk": ...}``.
 
     Blocks on the database, so call it in a worker thread.
@@ -73,7 +73,7 @@ def handle(request: Request, binding: type[Binding], identity: permissions.Ident
         raise ClientError("internal", INTERNAL) from None
 
 
-def rehearse(request: Request, binding: type[Binding], identity: permissions.Identity) -> dict[str, Any]:
+def rehearse(request: Request, binding: type[Binding], identity: permissions.Identity) -> dict[str, object]:
     """Run the code of :func:`handle` and roll it back. For a trial, which observes it (``core.course``).
 
     Nothing is stored, no event stays in the log, and no callback for the commit is called. If the trial does not allow
@@ -132,7 +132,7 @@ def _busy() -> ClientError:
     return ClientError("conflict", "Others are writing the same rows. Try again.")
 
 
-def _carry_out_patiently(request: Request, binding: type[Binding], identity: permissions.Identity) -> dict[str, Any]:
+def _carry_out_patiently(request: Request, binding: type[Binding], identity: permissions.Identity) -> dict[str, object]:
     using = router.db_for_write(binding.model_class())
     started = time.monotonic()
     for attempt in range(1, ATTEMPTS + 1):
@@ -161,14 +161,16 @@ class _Write:
     """The result of one transaction. ``committed`` is set by the first callback that runs after the commit."""
 
     def __init__(self) -> None:
-        self.reply: dict[str, Any] | None = None
+        self.reply: dict[str, object] | None = None
         self.committed = False
 
     def commit(self) -> None:
         self.committed = True
 
 
-def _carry_out(request: Request, binding: type[Binding], identity: permissions.Identity, using: str) -> dict[str, Any]:
+def _carry_out(
+    request: Request, binding: type[Binding], identity: permissions.Identity, using: str
+) -> dict[str, object]:
     course.enter("who")
     user = permissions.load_current_user(identity)
     if user is None:
@@ -204,12 +206,13 @@ def _take_write_lock(using: str) -> None:
         take_write_lock(using)
 
 
-def _answer_once(request: Request, bound: Binding, identity: permissions.Identity) -> dict[str, Any]:
+def _answer_once(request: Request, bound: Binding, identity: permissions.Identity) -> dict[str, object]:
     if request.key is None:
         return _answer(request, bound)
     if not value_validation.is_storable_text(request.key):
         raise ClientError("invalid", "Expected a key without NUL and surrogates.")
     using = database_alias()
+    assert bound.user is not None
     actor = idempotency.name_actor(bound.user, identity.connection_id, identity.tenant)
     asked = (request.action, request.pk)
     # A model in another database has its own transaction, inside that of the key.
@@ -221,7 +224,7 @@ def _answer_once(request: Request, bound: Binding, identity: permissions.Identit
     return reply
 
 
-def _answer(request: Request, bound: Binding) -> dict[str, Any]:
+def _answer(request: Request, bound: Binding) -> dict[str, object]:
     course.enter("request", bound)
     action, pk, data = bound.deserialize(request.payload)
     if not isinstance(action, str) or action not in MUTATIONS:
@@ -245,7 +248,7 @@ def _answer(request: Request, bound: Binding) -> dict[str, Any]:
     return {"pk": _write(bound, action, key, data, pk)}
 
 
-def _may(bound: Binding, action: str, key: Any) -> bool:
+def _may(bound: Binding, action: str, key: object) -> bool:
     try:
         return bound.has_permission(bound.user, action, key)
     except ObjectDoesNotExist:
@@ -253,7 +256,7 @@ def _may(bound: Binding, action: str, key: Any) -> bool:
         return False
 
 
-def _write(bound: Binding, action: str, key: Any, data: Mapping[str, Any], pk: Any) -> Any:
+def _write(bound: Binding, action: str, key: object, data: Mapping[str, object], pk: object) -> object:
     """Call the binding's method between two checks of ``where`` and ``scope``. Return the key of the row as JSON.
 
     A hand-written method may find a row in its own way, and may return nothing. It must not reach rows outside
@@ -276,7 +279,7 @@ def _write(bound: Binding, action: str, key: Any, data: Mapping[str, Any], pk: A
     return None if action == "create" else pk
 
 
-def _row_key(bound: Binding, action: str, pk: Any) -> Any:
+def _row_key(bound: Binding, action: str, pk: object) -> object:
     """Return the key for a client's ``pk``. A value that no row can have is treated like a missing row."""
     if isinstance(pk, str | int | float) and not (isinstance(pk, str) and not value_validation.is_storable_text(pk)):
         try:
@@ -293,7 +296,7 @@ def _row_key(bound: Binding, action: str, pk: Any) -> Any:
     raise ClientError("not_found", f"There is no {bound.model_class()._meta.verbose_name} of this key.")
 
 
-def _without_key(bound: Binding, data: Mapping[str, Any]) -> dict[str, Any]:
+def _without_key(bound: Binding, data: Mapping[str, object]) -> dict[str, object]:
     """Drop a sent primary key, because the server chooses it."""
     key = bound.model_class()._meta.pk
     writable = {field.name for field in bound.writable_fields()}
@@ -301,7 +304,7 @@ def _without_key(bound: Binding, data: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in data.items() if name not in ignored}
 
 
-def _check_text(data: Mapping[str, Any]) -> None:
+def _check_text(data: Mapping[str, object]) -> None:
     """Refuse text that a database cannot store, at any depth of the values."""
     if not all(map(value_validation.is_storable_text, data)):
         raise ClientError("invalid", "Expected names of fields without NUL and surrogates.")
@@ -312,7 +315,7 @@ def _check_text(data: Mapping[str, Any]) -> None:
         raise ClientError("invalid", f"Not valid: {', '.join(sorted(errors))}.", errors)
 
 
-def _is_storable(value: Any) -> bool:
+def _is_storable(value: object) -> bool:
     if isinstance(value, str):
         return value_validation.is_storable_text(value)
     if isinstance(value, dict):
@@ -320,12 +323,12 @@ def _is_storable(value: Any) -> bool:
     return all(map(_is_storable, value)) if isinstance(value, list) else True
 
 
-def _check_scope(bound: Binding, action: str, data: Mapping[str, Any]) -> None:
+def _check_scope(bound: Binding, action: str, data: Mapping[str, object]) -> None:
     """Refuse to give a row to another user, or to create a row without an owner."""
     model = bound.model_class()
     errors: dict[str, list[str]] = {}
     for name, own in bound.scope_values().items():
-        field: Any = concrete_field(model, name)
+        field = concrete_field(model, name)
         if own is None and action == "create":
             raise ClientError("denied", "Not allowed.")
         if field.name not in data:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import ipaddress
 from collections import Counter
 
+from declbind.asgi_types import Scope
 from declbind.conf import settings
-
-from .asgi import Scope
 
 #: The size of the IPv6 networks that providers assign to one customer, who may use any address of it.
 IPV6_PREFIX = 64

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from declbind.asgi_types import Scope
 from declbind.conf import settings
 from declbind.core import frames
 from declbind.core.errors import ClientError
@@ -15,7 +16,6 @@ from declbind.inbound.permissions import Identity
 from declbind.tenancy import SCOPE_KEY, TenantError
 from declbind.tokens import InvalidTokenError
 
-from .asgi import Scope
 from .joining import join_again
 from .socket import FORBIDDEN, TRY_AGAIN_LATER, Socket
 

@@ -102,7 +102,7 @@ def shows_more(old: Definition, new: Definition) -> bool:
     )
 
 
-def _chosen(spec: BindingSpec) -> tuple[Any, ...]:
+def _chosen(spec: BindingSpec) -> tuple[object, ...]:
     return spec.fields, spec.exclude, spec.sensitive, spec.grow, spec.known
 
 

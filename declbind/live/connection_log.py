@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING
 from django.db import connections
 from django.utils import timezone
 
+from declbind.asgi_types import Scope
 from declbind.models import Connection
-
-from .asgi import Scope
 
 if TYPE_CHECKING:
     from .socket import Socket

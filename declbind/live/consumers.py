@@ -14,6 +14,7 @@ from channels.consumer import AsyncConsumer
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error as DatabaseError
 
+from declbind.asgi_types import NO_SCOPE, Receive, Scope, Send
 from declbind.bindings import Binding
 from declbind.conf import settings
 from declbind.core import frames
@@ -25,7 +26,6 @@ from declbind.tenancy import TenantError, run_in
 
 from . import server_limits
 from .admission import client_address
-from .asgi import NO_SCOPE, Receive, Scope, Send
 from .conversation import Conversation
 from .fair_queue import Client, client_of, working_for
 from .handshake import TURNED_AWAY, admit, choose_subprotocol, describe_failure, find_hub, without_cookies

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Protocol
 
+from declbind.asgi_types import Receive, Scope
 from declbind.bindings import Binding
 from declbind.conf import settings
 from declbind.core import course, frames
@@ -21,7 +22,6 @@ from declbind.tenancy import TenantError
 from declbind.tokens import InvalidTokenError
 
 from . import subscriptions
-from .asgi import Receive, Scope
 from .authenticating import renew
 from .fair_queue import Client, client_of, working_for
 from .grants import NOT_COVERED

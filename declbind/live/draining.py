@@ -10,11 +10,11 @@ import contextlib
 import logging
 from typing import Protocol
 
+from declbind.asgi_types import Send
 from declbind.conf import settings
 from declbind.core import frames
 from declbind.core.hub import Hub
 
-from .asgi import Send
 from .shutdown import ServerEnd, find_server_end
 from .socket import RESTART, Socket
 

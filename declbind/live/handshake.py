@@ -8,6 +8,7 @@ import logging
 
 from django.db import Error as DatabaseError
 
+from declbind.asgi_types import Scope, Send
 from declbind.conf import settings
 from declbind.core.frames import BATCH_PROTOCOL, PLAIN_PROTOCOL
 from declbind.inbound import permissions
@@ -18,7 +19,6 @@ from declbind.registry import database_alias
 from declbind.tenancy import TenantError, run_in
 from declbind.tokens import InvalidTokenError
 
-from .asgi import Scope, Send
 from .fair_queue import client_of, working_for
 from .hub import LiveHub, get_hub
 from .origin import is_origin_allowed

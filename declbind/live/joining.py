@@ -11,7 +11,7 @@ import logging
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from declbind.bindings import Binding
 from declbind.core.hub import Hub, Subscription
@@ -146,7 +146,7 @@ def _find_joins_of_sockets(asked: Iterable[_Asked]) -> list[tuple[Socket, list[J
 
 
 def _find_joins_in_tenant(asked: Iterable[_Asked]) -> list[tuple[Socket, list[Join]]]:
-    users: dict[permissions.Identity, Any] = {}
+    users: dict[permissions.Identity, User | None] = {}
     found = []
     for socket, bindings, connection_groups in asked:
         identity = dataclasses.replace(socket.identity, connection_id="")

@@ -9,9 +9,8 @@ from urllib.parse import urlsplit
 from django.core.exceptions import DisallowedHost
 from django.core.handlers.asgi import ASGIRequest
 
+from declbind.asgi_types import Scope
 from declbind.conf import settings
-
-from .asgi import Scope
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from django.db import DatabaseError, InterfaceError, OperationalError
 
@@ -39,7 +39,7 @@ def check_sockets(
 def _check(
     asked: Iterable[tuple[Socket, list[Subscription]]], registry: BindingRegistry
 ) -> list[tuple[Socket, bool, list[Subscription]]]:
-    users: dict[permissions.Identity, Any] = {}
+    users: dict[permissions.Identity, User | None] = {}
     verdicts: list[tuple[Socket, bool, list[Subscription]]] = []
     for socket, subscriptions in asked:
         identity = dataclasses.replace(socket.identity, connection_id="")

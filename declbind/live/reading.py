@@ -17,7 +17,7 @@ from .sending import find_transport
 READ_BYTES = 4_096
 
 
-def read_in_portions(receive: Any, send: Any) -> bool:
+def read_in_portions(receive: object, send: Any) -> bool:
     """Make the server read less of a connection at once. Return whether the server supports this.
 
     uvicorn on asyncio's own loop supports it, and daphne does. uvloop does not. granian reads in its own threads, so a

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from channels import sessions
 
-from .asgi import Message, Send
+from declbind.asgi_types import Message, Send
 
 #: The maximum bytes of the reason in a close frame.
 MAX_REASON = 120

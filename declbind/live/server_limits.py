@@ -7,7 +7,6 @@ clients can fill memory with messages that declbind refuses anyway.
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from declbind.conf import settings
 
@@ -18,7 +17,7 @@ OPTION, VARIABLE = "--ws-max-size", "UVICORN_WS_MAX_SIZE"
 _is_checked = False
 
 
-def warn_once(receive: Any) -> None:
+def warn_once(receive: object) -> None:
     """Log a warning at the first connection of a process if its server accepts messages that are too large.
 
     Args:
@@ -38,7 +37,7 @@ def warn_once(receive: Any) -> None:
         )  # fmt: skip
 
 
-def find_limit(receive: Any) -> int | None:
+def find_limit(receive: object) -> int | None:
     """Return uvicorn's limit for a message in bytes; ``None`` for another server."""
     config = getattr(getattr(receive, "__self__", None), "config", None)
     limit = getattr(config, "ws_max_size", None)

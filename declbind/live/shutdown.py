@@ -16,11 +16,10 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from types import FrameType
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
+from declbind.asgi_types import Send
 from declbind.conf import settings
-
-from .asgi import Send
 
 SIGNAL = signal.SIGTERM
 #: Event loops whose own signal handler does nothing. Functions set by ``add_signal_handler`` are woken in another way.
@@ -227,7 +226,7 @@ class WakeupGate:
         self._writer.close()
 
 
-def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., Any], *args: object) -> bool:
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: object) -> bool:
     """Call a function in an event loop; return whether the loop still runs."""
     try:
         loop.call_soon_threadsafe(function, *args)

@@ -197,7 +197,7 @@ def read_snapshot(bound: Binding, group: str, params: Mapping[str, object], usin
         found = load_rows(bound, group, params, limit + 1)
         if len(found) > limit:
             raise ClientError("too_large", f"Expected at most {limit} rows in a snapshot, this group has more.")
-        load_lists(found, (field for field in bound.bound_fields() if field.many_to_many), using)
+        load_lists(found, bound.list_fields(), using)
         objects = [
             (encode_key(row.pk, model_of(row)._meta.pk), encode_value(bound.outgoing_data(row))) for row in found
         ]

@@ -10,11 +10,11 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+from declbind.asgi_types import Send
 from declbind.conf import settings
 from declbind.core.hub import Connection, Joiner, Limits, Outbox, Subscription
 from declbind.inbound.permissions import Identity, session_digest
 
-from .asgi import Send
 from .inline import InlineRunner
 from .join_rules import JoinRules
 from .sending import send_close

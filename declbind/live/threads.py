@@ -19,7 +19,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 #: The work of a thread, and the future for its result.
-Call = tuple[Future[Any], Callable[[], Any]]
+Call = tuple[Future[Any], Callable[[], object]]
 
 
 class RequestThreads:
@@ -132,7 +132,7 @@ class HubThread:
             self._executor, partial(_afresh_after_fault, function, *args, **kwargs)
         )
 
-    def close(self, *last: Callable[[], Any]) -> None:
+    def close(self, *last: Callable[[], object]) -> None:
         """Call these functions, close the thread's connections and end it. Waits for the end."""
         for function in last:
             self._executor.submit(_afresh_after_fault, function)

@@ -17,6 +17,7 @@ from django.db.models import Model
 from django.utils import timezone
 
 from declbind import signals
+from declbind.asgi_types import Scope
 from declbind.conf import settings
 from declbind.core.errors import ClientError
 from declbind.core.shape import shape, without_values
@@ -26,8 +27,6 @@ from declbind.outbound.tenants import present_tenant
 from declbind.serializers.guard import describe_withheld
 from declbind.tenancy import TenantError
 from declbind.tokens import InvalidTokenError
-
-from .asgi import Scope
 
 logger = logging.getLogger("declbind")
 

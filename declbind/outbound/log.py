@@ -13,7 +13,7 @@ import datetime as dt
 import functools
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,7 +131,7 @@ class _Bell:
 
 
 def append_control(
-    content: dict[str, object], using: str, *, stream: str = "", version: int = 0, tenant: str = ""
+    content: Mapping[str, object], using: str, *, stream: str = "", version: int = 0, tenant: str = ""
 ) -> None:
     """Append a change of permissions or configuration; ``content`` is JSON and has a ``type``.
 

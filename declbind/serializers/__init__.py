@@ -2,8 +2,8 @@
 
 A serializer is a callable ``(instance, binding) -> dict`` of JSON values. ``default`` sends the bound fields as
 Django's JSON encoder writes them. To add a serializer, put its dotted path into ``DECLBIND["SERIALIZERS"]`` or call
-``register_serializer``, and name it in a record. ``declbind.fields`` decides which fields
-are sent.
+``register_serializer``, and name it in a record. ``declbind.fields`` decides
+which fields are sent.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.utils.module_loading import import_string
 
 from declbind.conf import registered_serializers, serializer_names, settings
+from declbind.django_types import Column
 
 from .default import serialize_fields
 from .exact import exact_key
 
-Serializer = Callable[[Any, Any], Mapping[str, Any]]
+#: Takes the row and the binding.
+Serializer = Callable[..., Mapping[str, object]]
 
 
 def get_serializer(name: str) -> Serializer:
@@ -62,7 +63,7 @@ def _load(path: str) -> Serializer:
     return loaded
 
 
-def encode_value(value: Any) -> str:
+def encode_value(value: object) -> str:
     """Return the compact JSON text of a value: dates, decimals and UUIDs as Django writes them.
 
     NaN and infinities become null.
@@ -86,7 +87,7 @@ def encode_value(value: Any) -> str:
     return text
 
 
-def encode_key(pk: Any, field: Any = None) -> str:
+def encode_key(pk: object, field: Column | None = None) -> str:
     """Return the JSON text of a row's key ``pk``, in the form of ``exact_key``.
 
     ``field`` is the column that holds the key. It writes keys of a class that JSON has no form for.
@@ -98,11 +99,11 @@ def encode_key(pk: Any, field: Any = None) -> str:
 _encoder = DjangoJSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def _dump(value: Any) -> str:
+def _dump(value: object) -> str:
     return _encoder.encode(value)
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

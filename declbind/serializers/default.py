@@ -7,11 +7,12 @@ import datetime as dt
 import decimal
 import json
 import uuid
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from django.db import models
 from django.utils.functional import Promise
 
+from declbind.django_types import Column, through_of
 from declbind.stored_rows import AnyRow, value_of
 from declbind.stored_values import column_of, holds_documents, write_value
 
@@ -23,7 +24,15 @@ AS_THEY_ARE: Final = frozenset({str, bool, float, dt.date, uuid.UUID})
 ENCODABLE: Final = (*SCALARS, Promise)
 
 
-def serialize_fields(row: AnyRow, binding: Any) -> dict[str, Any]:
+class BoundFields(Protocol):
+    """The part of a binding that the default serializer needs."""
+
+    def bound_fields(self) -> tuple[Column, ...]:
+        """Return the fields that are sent."""
+        ...
+
+
+def serialize_fields(row: AnyRow, binding: BoundFields) -> dict[str, object]:
     """Return ``{field name: value}`` for the bound fields of a stored row.
 
     A foreign key is the raw key under the field's name. A many-to-many field is a list of keys in their order. A file
@@ -32,11 +41,11 @@ def serialize_fields(row: AnyRow, binding: Any) -> dict[str, Any]:
     return {field.name: field_value(row, field) for field in binding.bound_fields()}
 
 
-def field_value(row: AnyRow, field: models.Field[Any, Any]) -> Any:
+def field_value(row: AnyRow, field: Column) -> object:
     """Return one field's value of a stored row in a form that the JSON encoder takes."""
-    if field.many_to_many:
-        listed: Any = field
-        target = listed.remote_field.through._meta.get_field(listed.m2m_reverse_field_name())
+    if isinstance(field, models.ManyToManyField):
+        target = through_of(field)._meta.get_field(field.m2m_reverse_field_name())
+        assert isinstance(target, models.Field)
         return [exact_key(key, target) for key in related_keys(row, field)]
     value = value_of(row, column_of(field).attname)
     # Most values of most fields are sent unchanged, and every test slows down every save.
@@ -47,7 +56,7 @@ def field_value(row: AnyRow, field: models.Field[Any, Any]) -> Any:
     return json_value(field, value)
 
 
-def json_value(field: Any, value: Any) -> Any:
+def json_value(field: Column, value: object) -> object:
     """Return a value of a field in a form that the JSON encoder takes.
 
     Values of a class that the encoder does not know are written as Django's own serializers write them
@@ -67,7 +76,7 @@ def json_value(field: Any, value: Any) -> Any:
     return written if _is_encodable(written) else write_value(field, value)
 
 
-def column_value(value: Any, field: Any = None) -> Any:
+def column_value(value: object, field: Column | None = None) -> object:
     """Return the value of a column, of an item of it or of a bound, in a form that the JSON encoder takes.
 
     ``field`` is the column's field, if known. Items of its lists are written by its ``base_field``.
@@ -91,7 +100,7 @@ def column_value(value: Any, field: Any = None) -> Any:
     return _range_value(value, base) if hasattr(value, "lower_inc") and hasattr(value, "isempty") else value
 
 
-def _document(field: Any, value: Any) -> Any:
+def _document(field: Any, value: Any) -> object:
     """Return a JSON document as the column stores it. Most are plain JSON already and are returned unchanged."""
     if not isinstance(field, models.JSONField):
         return [None if item is None else _document(field.base_field, item) for item in value]
@@ -101,7 +110,7 @@ def _document(field: Any, value: Any) -> Any:
     return json.loads(json.dumps(field.get_prep_value(value), cls=field.encoder))
 
 
-def _is_json(value: Any) -> bool:
+def _is_json(value: object) -> bool:
     if isinstance(value, dict):
         return all(isinstance(key, str) and _is_json(item) for key, item in value.items())
     if isinstance(value, list | tuple):
@@ -109,7 +118,7 @@ def _is_json(value: Any) -> bool:
     return value is None or isinstance(value, str | int | float)
 
 
-def _is_encodable(value: Any) -> bool:
+def _is_encodable(value: object) -> bool:
     if isinstance(value, dict):
         return all(isinstance(key, str) and _is_encodable(item) for key, item in value.items())
     if isinstance(value, list | tuple):
@@ -117,7 +126,7 @@ def _is_encodable(value: Any) -> bool:
     return value is None or isinstance(value, ENCODABLE)
 
 
-def _range_value(value: Any, base: Any = None) -> dict[str, Any]:
+def _range_value(value: Any, base: Column | None = None) -> dict[str, object]:
     # The shape that Django's own serializers give a range.
     if value.isempty:
         return {"empty": True}

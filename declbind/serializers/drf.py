@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db import models
 from rest_framework.serializers import BaseSerializer
 
 from declbind.serializers import Serializer
+from declbind.serializers.default import BoundFields
 
 
 def serialize_with(serializer_class: type[BaseSerializer[Any]]) -> Serializer:
@@ -22,7 +24,7 @@ def serialize_with(serializer_class: type[BaseSerializer[Any]]) -> Serializer:
         serializer_class: A subclass of REST framework's ``Serializer``.
     """
 
-    def serialize(instance: Any, binding: Any) -> dict[str, Any]:
+    def serialize(instance: models.Model, binding: BoundFields) -> dict[str, object]:
         bound = {field.name for field in binding.bound_fields()}
         closed = {field.name for field in instance._meta.get_fields()} - bound
         data = serializer_class(instance).data

@@ -11,8 +11,9 @@ import datetime as dt
 import decimal
 import math
 import uuid
-from typing import Any, Final
+from typing import Final
 
+from declbind.django_types import Column
 from declbind.stored_values import write_value
 
 #: ``Number.MAX_SAFE_INTEGER`` of JavaScript.
@@ -22,7 +23,7 @@ MAX_EXACT: Final = 2**53 - 1
 SCALARS: Final = (str, int, float, decimal.Decimal, dt.date, dt.time, dt.timedelta, uuid.UUID)
 
 
-def keep_exact(value: Any) -> Any:
+def keep_exact(value: object) -> object:
     """Return an integer that JavaScript would round as text, also inside a list; any other value unchanged.
 
     This is for the values of columns. The contents of a JSON document stay as they were stored.
@@ -34,7 +35,7 @@ def keep_exact(value: Any) -> Any:
     return value
 
 
-def exact_key(pk: Any, field: Any = None) -> Any:
+def exact_key(pk: object, field: Column | None = None) -> object:
     """Return the key of a row or a relation in the form in which it is sent and given back by requests.
 
     A key of a class that JSON has no form for is written by ``field``, the column that holds it.

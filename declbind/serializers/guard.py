@@ -43,15 +43,15 @@ class Guard:
         self._allowed = frozenset(allowed)
         self._bound, self._documents = frozenset(bound) | self._allowed, frozenset(documents)
         #: From the keys of an object to those that look like secrets: at the top level, and in nested objects.
-        self._known: tuple[dict[tuple[Any, ...], frozenset[Any]], ...] = ({}, {})
+        self._known: tuple[dict[tuple[object, ...], frozenset[object]], ...] = ({}, {})
 
-    def clean(self, data: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    def clean(self, data: Mapping[str, object]) -> tuple[Mapping[str, object], tuple[str, ...]]:
         """Return the data with null for held-back values, and their places; the data itself if there are none."""
         look = _Look(self)
         cleaned = look.at_object(data, "", 0)
         return cleaned, tuple(sorted(look.withheld))
 
-    def clean_payload(self, payload: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    def clean_payload(self, payload: Mapping[str, object]) -> tuple[Mapping[str, object], tuple[str, ...]]:
         """Clean a whole payload like ``clean``; its ``data`` has the names of fields."""
         data = payload.get("data")
         if not isinstance(data, Mapping):
@@ -65,7 +65,7 @@ class Guard:
         made = {key: cleaned if key == "data" else rest[key] for key in payload}
         return made, tuple(sorted({*withheld, *look.withheld}))
 
-    def suspects(self, keys: tuple[Any, ...], depth: int) -> frozenset[Any]:
+    def suspects(self, keys: tuple[object, ...], depth: int) -> frozenset[object]:
         """Return the keys of an object that look like secrets and may not be sent. Checked once for each set."""
         known = self._known[depth > 0]
         found = known.get(keys)
@@ -76,7 +76,7 @@ class Guard:
                 known[keys] = found
         return found
 
-    def is_document(self, key: Any, depth: int) -> bool:
+    def is_document(self, key: object, depth: int) -> bool:
         """Return whether a value is a document of a bound field."""
         return depth == 0 and key in self._documents
 
@@ -89,10 +89,10 @@ class _Look:
         self.withheld: set[str] = set()
         self.left = MAX_VALUES
 
-    def at_object(self, data: Mapping[str, Any], path: str, depth: int) -> Mapping[str, Any]:
+    def at_object(self, data: Mapping[str, Any], path: str, depth: int) -> Mapping[str, object]:
         suspects = self.guard.suspects(tuple(data), depth)
         self.left -= len(data)
-        changed: dict[Any, Any] = {}
+        changed: dict[str, object] = {}
         for key, value in data.items():
             if suspects and key in suspects:
                 if value is not None and not isinstance(value, HARMLESS):
@@ -113,7 +113,7 @@ class _Look:
                     changed[key] = seen
         return {**data, **changed} if changed else data
 
-    def at_value(self, value: Any, path: str, depth: int) -> Any:
+    def at_value(self, value: Any, path: str, depth: int) -> object:
         if depth > MAX_DEPTH or self.left <= 0:
             return value
         kind = type(value)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import cast
 
 from django.db import models
 
 from declbind.batches import in_batches
+from declbind.django_types import Column, Key, ListField, Rows, through_of
 from declbind.stored_rows import AnyRow, StoredRow, database_of
 
 #: The attribute that holds the lists of an instance that was read for a snapshot: `{field name: keys}`.
 _LISTS = "_declbind_lists"
 
 
-def load_lists(rows: Sequence[AnyRow], listed: Iterable[Any], using: str) -> None:
+def load_lists(rows: Sequence[AnyRow], listed: Iterable[ListField], using: str) -> None:
     """Read the lists of rows, with one query for each field.
 
     The lists are stored on the rows, so the caller must be their only owner.
@@ -22,7 +23,7 @@ def load_lists(rows: Sequence[AnyRow], listed: Iterable[Any], using: str) -> Non
     fields = list(listed)
     if len(rows) < 2 or not fields:
         return  # a single row's lists are read on access, with as many queries
-    by_key = {row.pk: {field.name: list[Any]() for field in fields} for row in rows}
+    by_key = {row.pk: {field.name: list[Key]() for field in fields} for row in rows}
     for row in rows:
         if isinstance(row, StoredRow):
             row.lists = by_key[row.pk]
@@ -36,7 +37,7 @@ def load_lists(rows: Sequence[AnyRow], listed: Iterable[Any], using: str) -> Non
                 by_key[key][field.name].append(value)
 
 
-def related_keys(row: AnyRow, field: Any) -> list[Any]:
+def related_keys(row: AnyRow, field: ListField) -> list[Key]:
     """Return the keys of a many-to-many field's rows, sorted, from those already read or from the database."""
     lists = row.lists if isinstance(row, StoredRow) else vars(row).get(_LISTS, {})
     found = lists.get(field.name)
@@ -47,13 +48,14 @@ def related_keys(row: AnyRow, field: Any) -> list[Any]:
     return list(rows.order_by(target).values_list(target, flat=True))
 
 
-def through_rows(field: Any, using: str | None) -> models.QuerySet[Any]:
+def through_rows(field: ListField, using: str | None) -> Rows:
     """Return all rows in which a many-to-many field is stored, including rows that their manager hides."""
-    return models.QuerySet(field.remote_field.through, using=using)
+    return models.QuerySet(through_of(field), using=using)
 
 
-def list_columns(field: Any) -> tuple[str, str]:
+def list_columns(field: ListField) -> tuple[str, str]:
     """Return two attributes of a list's through rows: that of the row with the list, and that of the listed row."""
-    options = field.remote_field.through._meta
+    options = through_of(field)._meta
     names = field.m2m_field_name(), field.m2m_reverse_field_name()
-    return options.get_field(names[0]).attname, options.get_field(names[1]).attname
+    owner, target = (cast(Column, options.get_field(name)) for name in names)
+    return owner.attname, target.attname

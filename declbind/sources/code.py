@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator
 from functools import reduce
 from types import ModuleType
-from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
 from django.apps import apps
@@ -142,7 +141,7 @@ def install() -> None:
     signals.binding_defined.connect(_on_definition, dispatch_uid="declbind.sources.code")
 
 
-def _on_definition(sender: BindingClass, **kwargs: Any) -> None:
+def _on_definition(sender: BindingClass, **kwargs: object) -> None:
     if _is_of_project(sender) and sender.is_concrete():
         with _lock:
             _defined[sender] = time.monotonic()

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
 
 from declbind import record_validation
 from declbind.models import BindingRecord
@@ -30,12 +29,12 @@ def load_database(using: str, known: Mapping[str, SourceItem] = MappingProxyType
     return items
 
 
-def text_of(document: Mapping[str, Any]) -> str:
+def text_of(document: Mapping[str, object]) -> str:
     """Return a record as the text that identifies its content."""
     return json.dumps(document, sort_keys=True)
 
 
-def _validate(stream: str, document: Mapping[str, Any]) -> SourceItem:
+def _validate(stream: str, document: Mapping[str, object]) -> SourceItem:
     spec, problems = record_validation.validate_document(document)
     return SourceItem(
         stream=stream,

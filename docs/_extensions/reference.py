@@ -7,7 +7,6 @@ is written by hand beside a source, `check_pages` compares the two and stops the
 from __future__ import annotations
 
 import argparse
-import ast
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ MARKER = re.compile(r"^<!-- generated: ([a-z-]+) -->$", re.MULTILINE)
 #: A link to a page of the repository that is not part of the site.
 OUTSIDE = re.compile(r"\[([^\]]+)\]\((?:\.\./)+([A-Z]+\.md)\)")
 SCHEMA = ROOT / "schemas/binding.schema.json"
+SETTINGS = ROOT / "declbind/conf"
 CLIENT = ROOT / "declbind/static/declbind/declbind.js"
 CAUSES = ROOT / "declbind/console/why/causes.py"
 MODELS = ROOT / "declbind/models"
@@ -114,6 +114,20 @@ def describe_causes() -> str:
     return format_table(("cause", "meaning", "what to do"), rows)
 
 
+def describe_settings() -> str:
+    """Return a section for each key of the setting `DECLBIND`."""
+    from declbind.conf.table import SETTINGS
+
+    parts = []
+    for key, setting in SETTINGS.items():
+        unit = f" {setting.unit}" if setting.unit and setting.default is not None else ""
+        counted = f", in {setting.unit}" if setting.unit and not unit else ""
+        default = json.dumps(setting.default) if isinstance(setting.default, str) else repr(setting.default)
+        facts = f"Default: `{default}`{unit}. Takes {setting.kind.words}{counted}."
+        parts.append(f"## `{key}`\n\n{setting.description}\n\n{facts}\n")
+    return "\n".join(parts)
+
+
 def describe_models() -> str:
     """Return a section for each public model, with its fields."""
     from django.db import models
@@ -193,6 +207,7 @@ def format_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 PARTS: dict[str, tuple[Callable[[], str], Path]] = {
     "record-keys": (describe_record, SCHEMA),
     "causes": (describe_causes, CAUSES),
+    "settings": (describe_settings, SETTINGS),
     "models": (describe_models, MODELS),
     "verbs": (describe_verbs, VERBS),
     "javascript": (lambda: describe_module(CLIENT.read_text()), CLIENT),
@@ -203,30 +218,17 @@ PARTS: dict[str, tuple[Callable[[], str], Path]] = {
 
 
 def check_pages(docs: Path) -> None:
-    """Raise ``ExtensionError`` if a page names other settings, checks, codes or reasons than the code does."""
-    from declbind.conf import DEFAULTS
-
-    _compare("settings.md", documented_settings((docs / "settings.md").read_text()), DEFAULTS)
+    """Raise ``ExtensionError`` if a page names other checks, codes or reasons than the code does."""
     _compare("checks.md", set(documented_names((docs / "checks.md").read_text(), "declbind.")), check_ids())
     page = (docs / "reference/codes.md").read_text()
     for title, names in codes_and_reasons().items():
         _compare(f"reference/codes.md, {title}", set(documented_names(section_of(page, title))), names)
 
 
-def _compare(page: str, documented: Any, defined: Any) -> None:
+def _compare(page: str, documented: set[str], defined: set[str]) -> None:
     if documented != defined:
-        missing = sorted(set(defined) - set(documented))
-        unknown = sorted(set(documented) - set(defined))
-        wrong = [] if isinstance(defined, set) else [key for key in documented if documented[key] != defined.get(key)]
-        raise ExtensionError(
-            f"docs/{page}: missing {missing}, not in the code {unknown}, with another default {wrong}."
-        )
-
-
-def documented_settings(page: str) -> dict[str, Any]:
-    """Return the keys of the table of settings with their defaults."""
-    rows = re.findall(r"^\| `([A-Z_]+)` \| `(.*?)` \|", page, re.MULTILINE)
-    return {name: ast.literal_eval(default) for name, default in rows}
+        missing, unknown = sorted(defined - documented), sorted(documented - defined)
+        raise ExtensionError(f"docs/{page}: missing {missing}, not in the code {unknown}.")
 
 
 def documented_names(page: str, prefix: str = "") -> list[str]:

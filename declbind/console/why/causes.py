@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ class Answer:
 
     cause: Cause
     text: str
-    evidence: tuple[tuple[str, Any], ...] = ()
+    evidence: tuple[tuple[str, object], ...] = ()
     connection: str = ""
     advice: str = ""
 

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import Any
 
 from django.db.models import Q
 from django.utils import timezone
@@ -162,7 +161,7 @@ def _explain_connection(
     )
 
 
-def _answer(connection: ListedConnection, cause: Cause, text: str, *evidence: tuple[str, Any]) -> Answer:
+def _answer(connection: ListedConnection, cause: Cause, text: str, *evidence: tuple[str, object]) -> Answer:
     return Answer(cause, text, (*evidence, ("connection of", connection.who)), connection.id)
 
 

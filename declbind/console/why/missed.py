@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.db.models import QuerySet
 
@@ -73,7 +72,7 @@ def explain_bulk(event: Event, user: str, connection: str, binding: type[Binding
 
 
 def explain_uncaptured(
-    binding: type[Binding], text: str, evidence: tuple[tuple[str, Any], ...], using: str
+    binding: type[Binding], text: str, evidence: tuple[tuple[str, object], ...], using: str
 ) -> Iterator[Answer]:
     """Yield why a write has no event at all: its mark is waiting, or the binding does not capture such writes."""
     waiting = _count_marks(binding, using)
