@@ -68,7 +68,7 @@ def install() -> None:
     cases: Any = TransactionTestCase
     flush: Callable[[TransactionTestCase], None] = cases._fixture_teardown
 
-    def clean(case: Any) -> None:
+    def clean(case):
         if case._databases_names(include_mirrors=False) != [connection.alias]:
             flush(case)
             return

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from datetime import timedelta
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from django.core.cache import cache
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.crypto import get_random_string
+from pytest_django import Settings
 
 from declbind.live.hub import get_hub
 from declbind.testing import Client
@@ -107,7 +109,7 @@ class Browser:
 
 
 @pytest.fixture
-def engine(settings: Any, tmp_path: Any, monkeypatch: Any) -> Callable[[str], None]:
+def engine(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Use a session store."""
 
     def use(name: str) -> None:

@@ -7,7 +7,6 @@ import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -101,7 +100,7 @@ def test_writers_do_not_wait_for_numbering(level):
     for number in range(1, 4):
         append(number)
 
-    def append_elsewhere(*args: Any) -> int:
+    def append_elsewhere(*args):
         count = number_events(*args)
         elsewhere(lambda: append(4))
         return count
@@ -129,7 +128,7 @@ def test_an_old_snapshot_gives_no_second_number():
 def test_trusting_an_old_snapshot_would_be_caught(monkeypatch):
     """Control: the sequencer numbers the events in its snapshot."""
 
-    def store(pairs: Any, other: Any) -> None:
+    def store(pairs, other):
         with other.cursor() as cursor:
             cursor.executemany("UPDATE declbind_event SET seq = %s WHERE id = %s", pairs)
 
@@ -297,7 +296,7 @@ async def test_connections_are_listed():
         async with Client() as client:
             await client.request("keepers", "subscribe")
 
-            def wait_for_a_subscription() -> Any:
+            def wait_for_a_subscription():
                 while not (row := Connection.objects.exclude(subscriptions="[]").first()):
                     threading.Event().wait(0.05)
                 return json.loads(row.subscriptions)

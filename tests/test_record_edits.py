@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection, transaction
+from pytest_django import Settings
 
 from declbind import signals
 from declbind.models import BindingRecord, BindingRevision, editing
@@ -159,7 +159,7 @@ def test_an_edit_after_a_rolled_back_one_counts(fresh_registry: None) -> None:
 
 
 def test_one_bad_record_of_a_hundred_does_not_affect_the_others(
-    fresh_registry: None, tmp_path: Path, settings: Any
+    fresh_registry: None, tmp_path: Path, settings: Settings
 ) -> None:
     """If one of a hundred records in a file is invalid, the others work, and it is reported with its place."""
     documents = [{**GROUPS, "stream": f"s{number}"} for number in range(100)]
@@ -185,7 +185,7 @@ def test_a_record_that_became_invalid_does_not_affect_the_others(fresh_registry:
     assert str(problem) == NAME_TEXT
 
 
-def test_a_stream_of_two_sources_is_an_error_on_both(fresh_registry: None, tmp_path: Path, settings: Any) -> None:
+def test_a_stream_of_two_sources_is_an_error_on_both(fresh_registry: None, tmp_path: Path, settings: Settings) -> None:
     """If a file and a row have the same stream, neither wins, and each error names the other."""
     stored()
     (tmp_path / "one.json").write_text(json.dumps(GROUPS))

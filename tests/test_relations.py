@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -254,7 +255,7 @@ def replica(db: None, tmp_path: object) -> Iterator[None]:
 
 
 @pytest.fixture
-def second(db: None, tmp_path: Any) -> Iterator[None]:
+def second(db: None, tmp_path: Path) -> Iterator[None]:
     with override_settings(DATABASE_ROUTERS=[f"{__name__}.SecondRouter"]), added_database("second", tmp_path):
         yield
 

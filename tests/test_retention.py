@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
+from pytest_django import Settings
 
 from declbind.core.recent import Recent
 from declbind.live import housekeeping
@@ -128,7 +128,7 @@ async def test_a_snapshot_is_not_affected() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_shorter_retention_applies(settings: Any) -> None:
+def test_the_shorter_retention_applies(settings: Settings) -> None:
     """The key of the record shortens the retention of the setting, and never lengthens it. Newer values stay."""
     from example_site.example.models import IntegerValue
 
@@ -221,7 +221,7 @@ def test_a_limit_after_a_drop_counts_correctly() -> None:
     assert recent.since("a", 2) is None
 
 
-async def events_after_a_sweep(monkeypatch: pytest.MonkeyPatch, settings: Any) -> int:
+async def events_after_a_sweep(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> int:
     """Store seven rows; return how many events remain in a process that keeps one and deletes two at a time."""
     with override_bindings(NUMBERS):
         hub = await get_hub()
@@ -235,13 +235,15 @@ async def events_after_a_sweep(monkeypatch: pytest.MonkeyPatch, settings: Any) -
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_process_deletes_events_as_fast_as_they_come(monkeypatch: pytest.MonkeyPatch, settings: object) -> None:
+async def test_a_process_deletes_events_as_fast_as_they_come(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
     """A site needs no relay of its own for that."""
     assert await events_after_a_sweep(monkeypatch, settings) == 1
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_one_batch_for_each_sweep_would_be_caught(monkeypatch: pytest.MonkeyPatch, settings: object) -> None:
+async def test_one_batch_for_each_sweep_would_be_caught(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
     """Negative control of the test before."""
     monkeypatch.setattr(housekeeping, "TRIM_BATCHES", 0)
     assert await events_after_a_sweep(monkeypatch, settings) > 1

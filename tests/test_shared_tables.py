@@ -178,7 +178,9 @@ def test_a_write_of_one_of_two_bound_models_is_reported_for_both(second: object,
 
 
 @pytest.mark.parametrize(("name", "writer"), [("save", "first"), ("delete", "second"), ("create", "first")])
-def test_reporting_one_of_them_is_detected(second: object, name: str, writer: str, monkeypatch: Any) -> None:
+def test_reporting_one_of_them_is_detected(
+    second: object, name: str, writer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Negative control: a variant without the other model."""
     monkeypatch.setattr(index, "_are_twins", lambda one, other: False)
     with pytest.raises(AssertionError):
@@ -228,7 +230,7 @@ def test_raw_sql_is_reported_for_both_bound_models(marked: object, name: str) ->
 @pytest.mark.needs_triggers
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("name", RAW)
-def test_marks_of_one_model_would_be_caught(marked: object, name: str, monkeypatch: Any) -> None:
+def test_marks_of_one_model_would_be_caught(marked: object, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control: a variant that reads a mark as a row of the first model only."""
     monkeypatch.setattr(
         marks, "captured_tables", lambda now: {name: one[:1] for name, one in captured_tables(now).items()}

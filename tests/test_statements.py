@@ -26,7 +26,7 @@ Way = Callable[[], contextlib.AbstractContextManager[object]]
 def rewriting(rewrite: Callable[[str], str]) -> Way:
     """Return a context manager that installs an execute wrapper which rewrites each statement."""
 
-    def run(execute: Any, sql: str, params: Any, many: bool, context: Any) -> object:
+    def run(execute, sql, params, many, context):
         return execute(rewrite(sql), params, many, context)
 
     return lambda: connection.execute_wrapper(run)
@@ -65,7 +65,7 @@ def wrapped_cursor() -> Iterator[None]:
 def first_of_all() -> Iterator[None]:
     """Install an execute wrapper before all others."""
 
-    def run(execute: Any, sql: str, params: Any, many: bool, context: Any) -> object:
+    def run(execute, sql, params, many, context):
         return execute(f"/* first */ {sql}", params, many, context)
 
     connection.execute_wrappers.insert(0, run)
@@ -78,7 +78,7 @@ def first_of_all() -> Iterator[None]:
 def several(before: str) -> Way:
     """Return a context manager that puts statements first, and continues to the last result."""
 
-    def run(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+    def run(execute, sql, params, many, context):
         result = execute(f"{before}; {sql}", params, many, context)
         while context["cursor"].nextset():
             pass

@@ -169,7 +169,7 @@ def test_an_instance_made_outside_of_the_guard_would_be_caught(monkeypatch: pyte
     """Negative control: the error reaches the writer."""
     original = drafts.groups_of
 
-    def eager(plan: Any, row: Any, *args: Any) -> Any:
+    def eager(plan, row, *args):
         return original(plan, row.make_instance(plan.model), *args)
 
     for module in ("batch", "saved_rows", "written_rows"):
@@ -188,7 +188,7 @@ def test_code_sees_a_whole_instance_of_its_model() -> None:
         fields = ["text"]
 
         @classmethod
-        def group_names(cls, instance: Any) -> list[str]:
+        def group_names(cls, instance):
             seen.append((type(instance), instance.get_deferred_fields(), instance._state.adding, instance.was))
             return ["all"]
 

@@ -23,9 +23,9 @@ from declbind.outbound.triggers import upkeep
 from declbind.record_validation import validate_document
 from declbind.registry import get_registry
 from declbind.testing import capture_events, override_bindings
+from tests.captured_events import FED, KEEPERS
 from tests.servers import ROOT
 from tests.tenants.classes import Separate, separate
-from tests.test_capture import FED, KEEPERS
 from tests.zoo.models import Animal, Food, Keeper, Truck
 
 GROUPED = {**KEEPERS, "groups": ["named-{name}"]}
@@ -80,7 +80,7 @@ def failures() -> Iterator[list[tuple[str, Exception]]]:
     """Collect the reported faults of bindings."""
     found: list[tuple[str, Exception]] = []
 
-    def note(*, stream: str, error: Exception, **kwargs: Any) -> None:
+    def note(*, stream, error, **kwargs):
         found.append((stream, error))
 
     signals.binding_failed.connect(note)
@@ -112,7 +112,9 @@ def test_each_write_is_one_resync_and_one_fault(write: Write, switching: None, f
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
-def test_rows_that_are_mixed_would_be_caught(write: Write, switching: None, failures: object, monkeypatch: Any) -> None:
+def test_rows_that_are_mixed_would_be_caught(
+    write: Write, switching: None, failures: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Control: a variant that treats the database as one without tenants."""
     monkeypatch.setattr(tenants, "are_mixed", lambda using: False)
     with pytest.raises(AssertionError):
@@ -276,7 +278,9 @@ def test_nothing_is_reported_for_a_plain_database() -> None:
         ("shop.django_tenants", False),
     ],
 )
-def test_an_installed_app_is_recognised_by_its_package(name: str, is_one: bool, monkeypatch: Any) -> None:
+def test_an_installed_app_is_recognised_by_its_package(
+    name: str, is_one: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(apps, "get_app_configs", lambda: [SimpleNamespace(name="declbind"), SimpleNamespace(name=name)])
     found = checks.check_tenants()
     assert [message.id for message in found] == (["declbind.E008"] if is_one else [])

@@ -18,7 +18,7 @@ from declbind.models import Traffic, Watch
 from declbind.testing import Client, override_bindings
 from tests.factories import make_user
 from tests.live import NUMBERS, code_of, in_thread, next_payload, store, subscribe
-from tests.test_live_revocation import log_in
+from tests.logins import log_in
 from tests.tokens import HOST, PRIVATE, PRIVATE_BOARD, VIEW, by_protocol, close_code, issue, load_rows, viewer
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -281,10 +281,10 @@ async def test_other_streams_are_not_joined_at_connect():
     covered, other = {**PRIVATE_BOARD, "stream": "covered"}, {**PRIVATE_BOARD, "stream": "other"}
 
     class Demultiplexer(WebsocketDemultiplexer):
-        def bindings(self, hub: Any) -> Any:
+        def bindings(self, hub):
             return hub.registry.by_stream
 
-        def connection_groups(self, **kwargs: Any) -> list[str]:
+        def connection_groups(self, **kwargs):
             return ["extra"]
 
     with override_bindings(covered, other):

@@ -51,11 +51,11 @@ def test_changes_agree():
 # Controls -----------------------------------------------------------------------------------------------------------
 
 
-def forget_scope(patch: Any) -> None:
+def forget_scope(patch: pytest.MonkeyPatch) -> None:
     """Try mutations without the scope."""
     rehearse, check = writes.rehearse, writes._check_scope
 
-    def careless(*args: Any) -> Any:
+    def careless(*args):
         writes._check_scope = lambda *_: None
         try:
             return rehearse(*args)
@@ -65,22 +65,22 @@ def forget_scope(patch: Any) -> None:
     patch.setattr(writes, "rehearse", careless)
 
 
-def trust_everybody(patch: Any) -> None:
+def trust_everybody(patch: pytest.MonkeyPatch) -> None:
     """Try as if every permission were granted, as with an outdated user object."""
     attempt = trial_inbound.try_write
 
-    def careless(request: Any, binding: Any, identity: Any, index: Any, *, carry_out: bool) -> Any:
+    def careless(request, binding, identity, index, *, carry_out):
         open_rule = type(binding.__name__, (binding,), {"rule": lambda self, action: True})
         return attempt(request, open_rule, identity, index, carry_out=carry_out)
 
     patch.setattr(trial_inbound, "try_write", careless)
 
 
-def word_it_differently(patch: Any) -> None:
+def word_it_differently(patch: pytest.MonkeyPatch) -> None:
     """Answer with the right code and another message."""
     attempt = trial_inbound.try_write
 
-    def careless(*args: Any, **kwargs: Any) -> Any:
+    def careless(*args, **kwargs):
         done = attempt(*args, **kwargs)
         if done.error is not None:
             done.error.message = f"Refused. {done.error.message}"
@@ -89,16 +89,16 @@ def word_it_differently(patch: Any) -> None:
     patch.setattr(trial_inbound, "try_write", careless)
 
 
-def forget_old_groups(patch: Any) -> None:
+def forget_old_groups(patch: pytest.MonkeyPatch) -> None:
     """Compute the groups from the row after the change only."""
     patch.setattr(trial_frames, "groups_of", lambda plan, row, using: {})
 
 
-def show_hidden_values(patch: Any) -> None:
+def show_hidden_values(patch: pytest.MonkeyPatch) -> None:
     """Send the new values with the delete that hides a row."""
     build_frames = trial_frames.build_frames
 
-    def careless(*args: Any) -> Any:
+    def careless(*args):
         return tuple(
             replace(frame, text=frame.text.replace('"data":{}', '"data":{"legs":1}')) for frame in build_frames(*args)
         )
@@ -106,7 +106,7 @@ def show_hidden_values(patch: Any) -> None:
     patch.setattr(trial_outbound, "build_frames", careless)
 
 
-def forget_to_roll_back(patch: Any) -> None:
+def forget_to_roll_back(patch: pytest.MonkeyPatch) -> None:
     """Commit what the trial wrote."""
     patch.setattr(writes, "rehearse", writes.handle)
     patch.setattr(trial_inbound.Course, "_look", lambda self, reply: None)

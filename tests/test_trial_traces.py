@@ -131,7 +131,7 @@ def test_no_lock_is_held_during_the_evaluation(monkeypatch):
     for module, name in ((trial, "load_audience"), (trial_steps, "explain_permission")):
         original = getattr(module, name)
 
-        def look(*args: Any, original: Any = original, **kwargs: Any) -> Any:
+        def look(*args, original=original, **kwargs):
             inside.append(connection.in_atomic_block)
             return original(*args, **kwargs)
 

@@ -9,6 +9,7 @@ import pytest
 from django.apps import apps
 from django.db import connection, models
 from django.db.utils import IntegrityError
+from pytest_django import Settings
 
 from tests.test_trigger_reporting import marking, run
 from tests.zoo.models import Food
@@ -75,7 +76,7 @@ def test_rows_that_only_conflict_with_an_insert_stay() -> None:
 
 
 @sqlite_only
-def test_candidates_do_not_count_towards_the_limit(settings: Any) -> None:
+def test_candidates_do_not_count_towards_the_limit(settings: Settings) -> None:
     """An upsert at the limit is reported row by row."""
     settings.DECLBIND = {"BULK_LIMIT": 3}
     for name in "abc":

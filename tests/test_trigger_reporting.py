@@ -10,6 +10,7 @@ import pytest
 from django.apps import apps
 from django.core import serializers
 from django.db import connection, models, transaction
+from pytest_django import Settings
 
 from declbind.models import Event
 from declbind.outbound import entries, writes
@@ -209,7 +210,7 @@ def test_marks_carry_the_writer_and_the_program(monkeypatch: pytest.MonkeyPatch)
     assert found == [("carol", "manage.py work")] * 2 + [("", "manage.py work")]
 
 
-def test_fixtures_that_are_not_captured_are_not_marked_either(settings: Any) -> None:
+def test_fixtures_that_are_not_captured_are_not_marked_either(settings: Settings) -> None:
     """``CAPTURE_RAW`` applies to triggers and to hooks."""
     settings.DECLBIND = {"CAPTURE_RAW": False}
     text = serializers.serialize("json", [Keeper(pk=77, name="Ann")])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.db import connection
 from django.utils import timezone
+from pytest_django import Settings
 
 from declbind.console.why.causes import Cause
 from declbind.models import BindingRecord, Event, Traffic, editing
@@ -120,7 +121,7 @@ def test_a_row_written_by_sql_while_its_triggers_are_missing() -> None:
     ("heard", "expected"),
     [([], Cause.NOBODY_SUBSCRIBED), ([["numbers", "name-a", None, 0, ""]], Cause.SENT)],
 )
-def test_a_row_of_a_bulk_event(settings: Any, heard: list[Any], expected: Cause) -> None:
+def test_a_row_of_a_bulk_event(settings: Settings, heard: list[Any], expected: Cause) -> None:
     """The answer says that its groups got a resync, and counts as sent."""
     settings.DECLBIND = {"BULK_LIMIT": 2}
     with override_bindings(NUMBERS):
@@ -144,7 +145,7 @@ def test_a_row_of_a_bulk_event(settings: Any, heard: list[Any], expected: Cause)
         assert cause_of(other.pk) is Cause.NOT_CAPTURED
 
 
-def test_a_row_without_events_but_a_bulk_event(settings: Any) -> None:
+def test_a_row_without_events_but_a_bulk_event(settings: Settings) -> None:
     """This covers a row that such a call created, and one that it deleted."""
     settings.DECLBIND = {"BULK_LIMIT": 2}
     with override_bindings(NUMBERS):
@@ -156,7 +157,7 @@ def test_a_row_without_events_but_a_bulk_event(settings: Any) -> None:
         assert cause_of(rows[0].pk) is Cause.BULK_RESYNC
 
 
-def test_a_resync_of_every_group_concerns_every_subscriber(settings: object) -> None:
+def test_a_resync_of_every_group_concerns_every_subscriber(settings: Settings) -> None:
     """If the written rows are unknown, all subscribers get a resync, and the answer says so."""
     with override_bindings(NUMBERS):
         row = stored()

@@ -7,9 +7,8 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 from django.db import IntegrityError, connection, transaction
 
@@ -77,7 +76,7 @@ def same_keys() -> Iterator[None]:
 def give_key(key: int) -> None:
     """Set the key of the next animal that this connection inserts, on MySQL and MariaDB."""
 
-    def give(execute: Callable[..., Any], sql: str, params: object, many: bool, context: Any) -> object:
+    def give(execute, sql, params, many, context):
         if sql.startswith("INSERT INTO `zoo_animal` "):
             connection.execute_wrappers.remove(give)
             context["cursor"].execute(f"SET INSERT_ID = {key}")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 
 from declbind.inbound import conditions, idempotency
 from declbind.live import grants
@@ -23,7 +23,7 @@ WRITABLE = {**ANIMALS, "permissions": {"view": VIEW, "update": CHANGE, "delete":
 # A condition as a question about values ------------------------------------------------------------------------------
 
 
-def guess(user: object, row: Animal, legs: int, action: str = "update") -> str | None:
+def guess(user: User | None, row: Animal, legs: int, action: str = "update") -> str | None:
     """Send a write that happens only if the row has this many legs; return the code of the answer."""
     client = connect(None, user, **WRITABLE)
     data = {"legs": row.legs} if action == "update" else None
@@ -139,7 +139,7 @@ async def test_params_are_checked_after_the_permission():
 async def test_params_that_are_checked_first_are_detected(monkeypatch):
     """Control: params that are checked first."""
 
-    def check_in_the_old_order(bound: Any, sent: Any) -> Any:
+    def check_in_the_old_order(bound, sent):
         return grants.locate(bound, sent)
 
     monkeypatch.setattr(grants, "check_subscriber", check_in_the_old_order)

@@ -7,10 +7,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 from django.db import connections, models, transaction
+from pytest_django import Settings
 
 from declbind.live.hub import LiveHub, get_hub
 from declbind.live.pump import Pump
@@ -31,7 +31,7 @@ BEFORE = 30
 
 
 @pytest.fixture(autouse=True)
-def record(settings: Any, transactional_db: None) -> Iterator[None]:
+def record(settings: Settings, transactional_db: None) -> Iterator[None]:
     settings.DECLBIND = {"VERSION_CHECK_SECONDS": 0}
     BindingRecord().assign(RECORD).save()
     refresh(force=True)
@@ -215,7 +215,7 @@ async def test_a_hub_that_obeys_too_late_is_caught(monkeypatch, name):
     """Control: events that were read together with the control event are sent before it is obeyed."""
     hand_out = Pump._hand_out
 
-    async def hand_out_changes_first(self: Pump, events: Any) -> None:
+    async def hand_out_changes_first(self, events):
         await hand_out(self, sorted(events, key=lambda event: event.kind == Event.CONTROL))
 
     monkeypatch.setattr(Pump, "_hand_out", hand_out_changes_first)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -18,8 +17,8 @@ from declbind.registry import get_registry
 from tests.attack.pages import GREEDY, Walk, walk
 from tests.attack.ways import CLOSED, EDIT, operator
 from tests.factories import AnimalFactory
+from tests.live_page import add_event, add_traffic
 from tests.test_admin_connections import open_connection
-from tests.test_admin_live import add_event, add_traffic
 from tests.zoo.clients import Client as SocketClient
 from tests.zoo.clients import be
 
@@ -146,7 +145,7 @@ def test_a_condition_over_a_column_does_not_disclose_it(world):
     """A watching operator tries a definition that is not in force, whose condition must not affect the answer."""
     client, _ = operator(*EDIT, "declbind.view_traffic")
 
-    def answers(monkeypatch: Any = None) -> set[str]:
+    def answers(monkeypatch: pytest.MonkeyPatch | None = None) -> set[str]:
         found = set()
         for email in (EMAIL, "nobody@hidden.example"):
             document = {**GREEDY, "fields": ["username"], "where": {"email": email}, "writable": []}

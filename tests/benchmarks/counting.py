@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from django.db import connection
 from django.http import HttpRequest, HttpResponseBase
@@ -20,7 +19,7 @@ class QueryCount:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         count = 0
 
-        def execute(carry_out: Callable[..., Any], *arguments: Any) -> Any:
+        def execute(carry_out, *arguments):
             nonlocal count
             count += 1
             return carry_out(*arguments)

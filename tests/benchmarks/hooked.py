@@ -156,7 +156,7 @@ def _timed(call: Call) -> float:
 def _counted(call: Call) -> int:
     queries = 0
 
-    def execute(carry_out: Callable[..., Any], *arguments: Any) -> Any:
+    def execute(carry_out, *arguments):
         nonlocal queries
         queries += 1
         return carry_out(*arguments)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import html
 import re
-from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.test import Client
+from pytest_django import Settings
 
 from declbind.models import BindingRecord
 from example_site.example import accounts
@@ -32,7 +32,7 @@ def visible_text(page: str) -> str:
 
 
 @pytest.fixture
-def console_text(settings: Any, db: None) -> str:
+def console_text(settings: Settings, db: None) -> str:
     """Return the text of the pages of the tutorial, as the demo's operator sees them after its steps."""
     settings.DEBUG = True
     accounts.ensure_users()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -76,12 +76,12 @@ def live_through_a_restore(databases: PostgresDatabases, path: str, variant: str
         arena.wait_for_rows(10.0)
 
 
-def test_clients_ahead_of_the_dump_get_a_resync(databases: PostgresDatabases, tmp_path: Any) -> None:
+def test_clients_ahead_of_the_dump_get_a_resync(databases: PostgresDatabases, tmp_path: Path) -> None:
     """They hold rows that no longer exist, and their offsets belong to other events: all end with the right rows."""
     live_through_a_restore(databases, str(tmp_path / "dump"))
 
 
-def test_a_site_without_the_check_of_its_tables_is_detected(databases: PostgresDatabases, tmp_path: Any) -> None:
+def test_a_site_without_the_check_of_its_tables_is_detected(databases: PostgresDatabases, tmp_path: Path) -> None:
     """Negative control: without checking the tables' identity, clients resume from offsets of the lost history."""
     with pytest.raises(TimeoutError):
         live_through_a_restore(databases, str(tmp_path / "dump"), "trust the tables")

@@ -10,7 +10,7 @@ from .steps import Steps
 def visit_admin(step: Steps, model: str) -> None:
     """Add steps that write a model of the project in the admin: add, change, an action on several rows, delete."""
 
-    def browser() -> Any:
+    def browser():
         from django.contrib.auth.models import User
         from django.test import Client
 
@@ -19,20 +19,20 @@ def visit_admin(step: Steps, model: str) -> None:
         client.force_login(user)
         return client
 
-    def post(path: str, **values: Any) -> None:
+    def post(path, **values):
         answer = browser().post(f"/admin/mysite/{model}/{path}", values)
         assert answer.status_code == 302, answer.content.decode()[:2000]
 
-    def rows(name: str) -> Any:
+    def rows(name):
         from django.apps import apps
 
         found: Any = apps.get_model("mysite", name)
         return found.objects
 
-    def row(title: str) -> Any:
+    def row(title):
         return rows(model).get(title=title)
 
-    def labels(*names: str) -> list[Any]:
+    def labels(*names):
         return [rows("label").create(name=name).pk for name in names]
 
     @step

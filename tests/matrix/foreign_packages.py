@@ -33,7 +33,7 @@ def _rewritten(rewrite: Callable[[str], str]) -> Iterator[None]:
     """Pass each statement to a function before it is run, as an execute wrapper does."""
     ran: list[str] = []
 
-    def wrapper(execute: Any, sql: str, *rest: Any) -> object:
+    def wrapper(execute, sql, *rest):
         ran.append(sql)
         return execute(rewrite(sql), *rest)
 
@@ -83,7 +83,7 @@ class TracedCursor:
     def __getattr__(self, name: str) -> object:
         return getattr(self._cursor, name)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[object]:
         return iter(self._cursor)
 
     def __enter__(self) -> TracedCursor:
@@ -114,7 +114,7 @@ def _foreign(method: Any, calls: list[str]) -> Any:
     """Return a wrapper as careful packages write it."""
 
     @functools.wraps(method)
-    def foreign(*args: Any, **kwargs: Any) -> Any:
+    def foreign(*args, **kwargs):
         calls.append(method.__name__)
         return method(*args, **kwargs)
 
@@ -137,7 +137,7 @@ def _hooks(wrap: Callable[[object, object, list[str]], None]) -> Iterator[None]:
 def hooks_wrapped_before() -> AbstractContextManager[None]:
     """Wrap Django's methods before declbind does, so that its hooks are outside the package's wrappers."""
 
-    def wrap(hook: Any, method: Any, calls: list[str]) -> None:
+    def wrap(hook, method, calls):
         setattr(hook.owner, hook.name, _foreign(method.__wrapped__, calls))
         hooks.install(hook.seam, hook.wrap)
 
@@ -147,7 +147,7 @@ def hooks_wrapped_before() -> AbstractContextManager[None]:
 def hooks_wrapped_after() -> AbstractContextManager[None]:
     """Wrap Django's methods after declbind does, so that the package's wrappers are outside its hooks."""
 
-    def wrap(hook: Any, method: Any, calls: list[str]) -> None:
+    def wrap(hook, method, calls):
         setattr(hook.owner, hook.name, _foreign(method, calls))
 
     return _hooks(wrap)
@@ -157,17 +157,17 @@ def hooks_wrapped_after() -> AbstractContextManager[None]:
 def tracing_model() -> Iterator[None]:
     """Store field values when an instance is made and saved, as a base class of a project's models may."""
     make, save = Piece.__init__, Piece.save
-    seen: list[Any] = []
+    seen: list[object] = []
 
-    def remember(self: Any) -> None:
+    def remember(self):
         self._remembered = self.name, self.value, self.room
         seen.append(self._remembered)
 
-    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+    def init(self, *args, **kwargs):
         make(self, *args, **kwargs)
         remember(self)
 
-    def save_and_remember(self: Any, *args: Any, **kwargs: Any) -> None:
+    def save_and_remember(self, *args, **kwargs):
         save(self, *args, **kwargs)
         remember(self)
 

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -50,7 +49,7 @@ def old_groups_after_the_write() -> Iterator[None]:
     """Compute the old groups from the row as it is now."""
     original = drafts.draft_write
 
-    def draft_write(plan: Any, row: Any, pk: Any, old: Any, using: str, *args: Any) -> Any:
+    def draft_write(plan, row, pk, old, using, *args):
         return original(plan, row, pk, None if old is None else drafts.groups_of(plan, row, using), using, *args)
 
     with contextlib.ExitStack() as stack:
@@ -63,7 +62,7 @@ def old_groups_after_the_write() -> Iterator[None]:
 def events_after_the_commit() -> Iterator[None]:
     """Append the events after the commit: a crash in between loses them."""
 
-    def append(found: Any, using: str, began_in: Any = None) -> None:
+    def append(found, using, began_in=None):
         transaction.on_commit(lambda: entries.insert(found, connection) if found else None)
 
     with patch.object(log, "append", append):
@@ -76,10 +75,10 @@ def events_that_outlive_a_rollback() -> Iterator[None]:
     waiting: list[entries.Draft] = []
     leave = transaction.Atomic.__exit__
 
-    def append(found: Any, using: str, began_in: Any = None) -> None:
+    def append(found, using, began_in=None):
         waiting.extend(found)
 
-    def leave_and_append(self: Any, *error: Any) -> None:
+    def leave_and_append(self, *error):
         leave(self, *error)
         if waiting and not connection.in_atomic_block:
             entries.insert(waiting, connection)
@@ -94,7 +93,7 @@ def last_row_forgotten() -> Iterator[None]:
     """Leave out the last of several rows."""
     original = written_rows.WrittenRows._draft_rows
 
-    def draft_rows(self: Any) -> object:
+    def draft_rows(self):
         found = original(self)
         return found[:-1] if len(found) > 1 else found
 
@@ -107,7 +106,7 @@ def resync_of_new_groups_only() -> Iterator[None]:
     """Leave out the groups that many rows have left."""
     original = written_rows.WrittenRows._touch_moved
 
-    def touch_moved(self: Any) -> None:
+    def touch_moved(self):
         self.touched = {outlet: {} for outlet in self.plan.outlets}
         original(self)
 
@@ -127,7 +126,7 @@ def hiding_delete_with_new_values() -> Iterator[None]:
     """Send a row's new values to clients that lose sight of it."""
     original = drafts._draft
 
-    def draft(plan: Any, outlet: Any, row: Any, *args: Any, **kwargs: Any) -> Any:
+    def draft(plan, outlet, row, *args, **kwargs):
         made = original(plan, outlet, row, *args, **kwargs)
         return made._replace(data=encode_value(outlet.binding().serialize_data(row)))
 
@@ -141,7 +140,7 @@ def children_without_events() -> Iterator[None]:
 
     original = indexes.Listeners.of
 
-    def of(self: Any, table: Any) -> Any:
+    def of(self, table):
         found = original(self, table)
         return found._replace(family=tuple(one for one in found.family if one.lookup == "pk"))
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.db import transaction
+from pytest_django import Settings
 
 from declbind.testing import override_bindings
 
@@ -34,7 +35,7 @@ def share_of(name: str) -> list[Scenario]:
     ]
 
 
-def run_all(scenarios: Sequence[Scenario], name: str, settings: Any) -> list[Any]:
+def run_all(scenarios: Sequence[Scenario], name: str, settings: Settings) -> list[Any]:
     """Run scenarios beside a package; return those with problems, and the problems."""
     wrong = []
     for kind, names, limit in itertools.product(KINDS, SETS, LIMITS):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 from datetime import timedelta
-from typing import Any
 
 from asgiref.sync import async_to_sync
 from django.conf import settings
@@ -113,7 +112,7 @@ def the_live_page_shows_its_tenant_only() -> Result:
     """Render the page in threads of the hub, which belong to no tenant."""
     _note_everything()
 
-    def view(host: str) -> Any:
+    def view(host):
         with within(host):
             user = User.objects.get(pk=1)
             request = RequestFactory().get("/", {})

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator
-from typing import Any
 
 from django_tenants.utils import schema_context
 
@@ -32,14 +30,14 @@ def sabotage(what: str) -> None:
         core.LogEvent.is_for = lambda self, tenant: True  # type: ignore[method-assign]
     elif what == "barrier":
 
-        async def ignore(self: Any, event: Any) -> None:
+        async def ignore(self, event):
             return None
 
         Pump._obey = ignore  # type: ignore[method-assign]
     elif what == "replay":
         since, read = Recent.since, log.read
 
-        def since_of_any(self: Any, stream: str, offset: int, tenant: str = "") -> Any:
+        def since_of_any(self, stream, offset, tenant=""):
             found = [since(self, stream, offset, name) for name in TENANTS]
             return None if None in found else [event for some in found for event in some or ()]
 
@@ -63,7 +61,7 @@ def sabotage(what: str) -> None:
     elif what == "facts":
         fetch = catalog._fetch
 
-        def fetch_as_it_is(connection: Any, sql: str, table: str) -> Any:
+        def fetch_as_it_is(connection, sql, table):
             cursor, connection.cursor = connection.cursor, io.StringIO
             try:
                 return fetch(connection, sql, table)
@@ -78,7 +76,7 @@ def sabotage(what: str) -> None:
     elif what == "sharing":
         take = snapshots.SnapshotDesk.take
 
-        async def take_of_any(self: Any, bound: Any, group: Any, params: Any, using: Any, tenant: str = "") -> Any:
+        async def take_of_any(self, bound, group, params, using, tenant=""):
             before = next(iter(self._last), None)
             return await take(self, bound, group, params, using, before[0] if before else tenant)
 
@@ -86,7 +84,7 @@ def sabotage(what: str) -> None:
     elif what == "activation":
 
         @contextlib.contextmanager
-        def activate(self: Any, tenant: str) -> Iterator[None]:
+        def activate(self, tenant):
             with schema_context("acme"):
                 yield
 

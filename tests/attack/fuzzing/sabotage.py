@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from typing import Any
 
 VARIABLE = "FUZZING_SABOTAGE"
 
@@ -19,7 +18,7 @@ def raise_an_exception() -> None:
 
     original = frames.parse_request
 
-    def parse_request(envelope: Any) -> Any:
+    def parse_request(envelope):
         if "pk" in envelope.payload and envelope.payload["pk"] < 0:
             return None
         return original(envelope)
@@ -43,7 +42,7 @@ def open_the_columns() -> None:
 
     original = row_validation.save_new
 
-    def save_new(binding: Any, instance: Any, data: Any) -> Any:
+    def save_new(binding, instance, data):
         if hasattr(instance, "hidden"):
             instance.hidden = "x"
         return original(binding, instance, data)
@@ -58,7 +57,7 @@ def answer_all() -> None:
 
     original = conversation.Conversation._refuse
 
-    def _refuse(self: Any, stream: str, ref: Any, action: str, error: Any, *args: Any, **kwargs: Any) -> None:
+    def _refuse(self, stream, ref, action, error, *args, **kwargs):
         original(self, stream, ref, action, error, *args, **kwargs)
         if ref is not frames.MISSING:
             for socket in self.hub.sockets():
@@ -75,7 +74,7 @@ def keep_all() -> None:
     kept: list[object] = []
     original = conversation.Conversation._take
 
-    async def _take(self: Any, text: str | None) -> None:
+    async def _take(self, text):
         kept.append(bytearray(50_000))
         await original(self, text)
 
@@ -88,7 +87,7 @@ def stop_reading() -> None:
 
     original = conversation.Conversation._take
 
-    async def _take(self: Any, text: str | None) -> None:
+    async def _take(self, text):
         if text is None:
             await asyncio.Event().wait()
         await original(self, text)
