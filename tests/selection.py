@@ -75,10 +75,11 @@ CONSOLE = {
     "test_admin_undo", "test_admin_visible", "test_binding_classes", "test_command", "test_command_apply",
     "test_command_doctor", "test_command_history", "test_command_plan", "test_command_tail", "test_consequences",
 }  # fmt: skip
-#: What depends neither on a version nor on the bound database: permissions of operators, sizes, spellings of numbers.
+#: What depends neither on a version nor on the bound database: permissions of operators, sizes, spellings of numbers,
+#: slow readers and ends of ASGI servers.
 ONCE = {
     "attack/test_openings", "attack/test_secrets", "attack/test_single_rights", "browser", "docs",
-    "test_admin_numbers", "test_admin_scale",
+    "test_admin_numbers", "test_admin_scale", "test_live_servers", "test_live_shutdown", "test_tokens_servers",
 }  # fmt: skip
 #: The pages in a browser that an older Django may show otherwise, and its packages.
 PAGES_AND_PACKAGES = {
