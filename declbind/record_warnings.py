@@ -13,58 +13,65 @@ from declbind.field_validation import field_path
 from declbind.fields import bound_fields, find_column, find_model, held_fields, model_fields
 from declbind.stored_values import is_encrypted
 
+#: The place of a warning as a JSON path, and its text without the name of the binding.
+_Warning = tuple[str, str]
+
 
 def find_warnings(spec: BindingSpec) -> list[Problem]:
-    """Return settings of a valid spec that are allowed but probably not intended.
-
-    A group or a condition over a field that is not sent discloses it, because the arrival of a frame or the answer to a
-    subscription shows its value.
-    """
+    """Return settings of a valid spec that are allowed but probably not intended."""
     model = find_model(spec.model)
     if model is None:
         return []
-    sent = {field.name for field in bound_fields(model, spec)} | {
-        field.name for field in model._meta.concrete_fields if field.primary_key
-    }
-    found: list[Problem] = []
+    sent = {field.name for field in bound_fields(model, spec)}
+    found = [
+        *_key_warnings(spec, model),
+        *_disclosure_warnings(spec, model, sent),
+        *_encryption_warnings(spec, model, sent),
+        *_hidden_rows_warnings(spec, model),
+        *_subscription_warnings(spec),
+    ]
+    return [Problem(path, f"Binding {spec.stream!r}: {text}") for path, text in found]
 
-    def warn(path: str, text: str) -> None:
-        found.append(Problem(path, f"Binding {spec.stream!r}: {text}"))
 
+def _key_warnings(spec: BindingSpec, model: type[Model]) -> Iterator[_Warning]:
     for index, name in enumerate(spec.fields or ()):
         field = find_column(model, name)
         if field is not None and field.primary_key:
-            warn(
-                f"$.fields[{index}]",
-                f"{name!r} is the primary key, which is sent as 'pk' and not in the data. Remove it.",
-            )
+            text = f"{name!r} is the primary key, which is sent as 'pk' and not in the data. Remove it."
+            yield f"$.fields[{index}]", text
+
+
+def _disclosure_warnings(spec: BindingSpec, model: type[Model], sent: Collection[str]) -> Iterator[_Warning]:
+    """Yield warnings about groups and conditions over fields that are not sent.
+
+    They disclose the field, because the arrival of a frame or the answer to a subscription shows its value.
+    """
+    known = {*sent, *(field.name for field in model._meta.concrete_fields if field.primary_key)}
     # The server fills in the fields of the scope, so clients cannot try values.
     owned = {field.name for name in spec.scope if (field := find_column(model, name))}
     for index, template in enumerate(spec.group_templates):
         for name in template.placeholders:
-            if (field := find_column(model, name)) and field.name not in sent | owned:
-                warn(
-                    f"$.groups[{index}]",
+            if (field := find_column(model, name)) and field.name not in known | owned:
+                text = (
                     f"the group template {template.text!r} uses {name!r}, which is not sent: clients that may "
-                    f"subscribe can find out its value by trying. Send it, or group by another field.",
+                    f"subscribe can find out its value by trying. Send it, or group by another field."
                 )
+                yield f"$.groups[{index}]", text
     for name in spec.where:
-        if (field := find_column(model, name)) and field.name not in sent:
-            warn(
-                f"$.where.{name}",
+        if (field := find_column(model, name)) and field.name not in known:
+            text = (
                 f"'where' asks for {name!r}, which is not sent: the presence of a row discloses its value. Send it, "
-                f"or accept this.",
+                f"or accept this."
             )
-    for name, text in _encrypted_warnings(spec, model, sent):
-        warn(field_path(spec, name), text)
-    if text := _hidden_rows_warning(spec, model):
-        warn("$.model", text)
+            yield f"$.where.{name}", text
+
+
+def _subscription_warnings(spec: BindingSpec) -> Iterator[_Warning]:
     if spec.auto_subscribe and not any(template.is_constant for template in spec.group_templates):
-        warn(
+        yield (
             "$.auto_subscribe",
             "every group template has placeholders, so no client is subscribed at connect. Add a template without any.",
         )
-    return found
 
 
 def find_waiting_fields(spec: BindingSpec) -> list[Problem]:
@@ -85,7 +92,7 @@ def find_waiting_fields(spec: BindingSpec) -> list[Problem]:
     ]
 
 
-def _encrypted_warnings(spec: BindingSpec, model: type[Model], sent: Collection[str]) -> Iterator[tuple[str, str]]:
+def _encryption_warnings(spec: BindingSpec, model: type[Model], sent: Collection[str]) -> Iterator[_Warning]:
     for field in model_fields(model):
         if not is_encrypted(field) or field.name in (spec.exclude or ()):
             continue
@@ -98,19 +105,20 @@ def _encrypted_warnings(spec: BindingSpec, model: type[Model], sent: Collection[
             )
         else:
             continue
-        yield field.name, f"{field.name!r} is encrypted in its column. {text}"
+        yield field_path(spec, field.name), f"{field.name!r} is encrypted in its column. {text}"
 
 
-def _hidden_rows_warning(spec: BindingSpec, model: type[Model]) -> str:
-    """Return a warning for a model whose default manager hides rows, for instance deleted ones, or ``""``."""
+def _hidden_rows_warnings(spec: BindingSpec, model: type[Model]) -> Iterator[_Warning]:
+    """Yield a warning for a model whose default manager hides rows, for instance deleted ones."""
     hiding = obstacles.hiding_fields(model)
     if hiding is None:
-        return ""
+        return
     named = {field.name for name in spec.where if (field := find_column(model, name))}
     if hiding and named.issuperset(hiding):
-        return ""
+        return
     by = f" by {', '.join(map(repr, hiding))}" if hiding else ""
-    return (
+    text = (
         f"the default manager of {model._meta.label} hides rows{by}. Bindings use the base manager, so clients are "
         f"sent the hidden rows too and may write them. Leave them out with 'where', or accept this."
     )
+    yield "$.model", text

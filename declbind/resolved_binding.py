@@ -181,10 +181,16 @@ class ResolvedBinding(BindingKeys):
         return cls.resolved().runs_code
 
 
+#: declbind's own methods of bindings by name, as far as they were asked for.
+_originals: dict[str, object] = {}
+
+
 def _original(cls: type[ResolvedBinding], name: str) -> object:
     """Return declbind's own method, which is the one of the least derived binding class that has it."""
-    owner = next(base for base in reversed(cls.__mro__) if name in vars(base) and issubclass(base, BindingKeys))
-    return _function(vars(owner)[name])
+    if name not in _originals:
+        owner = next(base for base in reversed(cls.__mro__) if name in vars(base) and issubclass(base, BindingKeys))
+        _originals[name] = _function(vars(owner)[name])
+    return _originals[name]
 
 
 def _function(method: object) -> object:

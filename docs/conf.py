@@ -43,7 +43,7 @@ myst_enable_extensions = ["colon_fence", "deflist", "attrs_inline"]
 
 # A reference in a docstring that leads nowhere is an error if it names something public of declbind.
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(?!declbind\.(?!core\.)).*")]
+nitpick_ignore_regex = [("py:.*", r"(?!declbind\.(?!core\.|stored_rows\.)).*")]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import MethodType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import hypothesis
 import pytest
@@ -24,6 +24,8 @@ from tests.servers import DjangoServer, MariaDBServer, PostgresServer, RedisServ
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
+
+T = TypeVar("T")
 
 # Chromium otherwise contacts its maker's hosts at every start.
 CHROMIUM_FLAGS = [
@@ -197,16 +199,17 @@ class BrowserThread:
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="browser")
 
-    def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        def run() -> Any:
+    def call(self, function: Callable[..., T], *args: object, **kwargs: object) -> T:
+        def run() -> T:
             return function(*map(self._unwrap, args), **{key: self._unwrap(kwargs[key]) for key in kwargs})
 
-        return self._wrap(self._executor.submit(run).result())
+        result: T = self._wrap(self._executor.submit(run).result())
+        return result
 
     def close(self) -> None:
         self._executor.shutdown()
 
-    def _wrap(self, value: Any) -> Any:
+    def _wrap(self, value: object) -> Any:
         if isinstance(value, list):
             return [self._wrap(item) for item in value]
         owner = value.__self__ if isinstance(value, MethodType) else value
@@ -215,7 +218,7 @@ class BrowserThread:
             return StandIn(self, value)
         return value
 
-    def _unwrap(self, value: Any) -> Any:
+    def _unwrap(self, value: object) -> object:
         if type(value) is StandIn:
             return object.__getattribute__(value, "_target")
         return [self._unwrap(item) for item in value] if isinstance(value, list) else value
@@ -224,26 +227,26 @@ class BrowserThread:
 class StandIn:
     """A stand-in for one of Playwright's objects, which passes every use to the browser's thread."""
 
-    def __init__(self, thread: BrowserThread, target: Any) -> None:
+    def __init__(self, thread: BrowserThread, target: object) -> None:
         object.__setattr__(self, "_thread", thread)
         object.__setattr__(self, "_target", target)
 
-    def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def _call(self, function: Callable[..., object], *args: object, **kwargs: object) -> object:
         return self._thread.call(function, self, *args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         return self._call(getattr, name)
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         self._call(setattr, name, value)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> object:
         return self._call(lambda target, *a, **k: target(*a, **k), *args, **kwargs)
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> object:
         return self._call(lambda target: target.__enter__())
 
-    def __exit__(self, *exc_info: Any) -> Any:
+    def __exit__(self, *exc_info: object) -> object:
         return self._call(lambda target: target.__exit__(*exc_info))
 
     def __repr__(self) -> str:
@@ -296,7 +299,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 @pytest.fixture(scope="session")
-def expect(browser_thread: BrowserThread) -> Callable[..., Any]:
+def expect(browser_thread: BrowserThread) -> Callable[..., object]:
     """Return Playwright's `expect`, which waits for what it asserts, for the stand-ins of `page`."""
     from playwright.sync_api import expect as playwright_expect
 

@@ -62,7 +62,7 @@ def find_permission(codename: str) -> Permission:
     return Permission.objects.get(content_type__app_label=app_label, codename=name)
 
 
-def make_user(*codenames: str, **values: Any) -> Any:
+def make_user(*codenames: str, **values: object) -> Any:
     """Return a stored user who holds these permissions."""
     user = UserFactory.create(**values)
     user.user_permissions.set(map(find_permission, codenames))

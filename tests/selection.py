@@ -48,16 +48,20 @@ PROCESSES = {"test_admin_snippets", "test_live_start", "test_sequencer", "test_s
 SERVER_FIXTURES = {"django_server", "mariadb_process", "postgres_process", "redis_process"}
 #: The log, the sequencer, each kind of write, keys and values, sockets, and operators' data.
 CORE = {
-    "test_also", "test_authenticate", "test_capture", "test_capture_bulk", "test_connection_log",
-    "test_database_faults", "test_equality", "test_field_types", "test_first_rows", "test_inbound_conditions",
-    "test_inbound_idempotency", "test_inbound_rows", "test_keys", "test_live_resume", "test_live_revocation",
-    "test_live_subscriptions", "test_log", "test_mariadb", "test_permissions", "test_processes",
-    "test_record_edits", "test_records", "test_revocation", "test_sequencer", "test_settled", "test_token_ends",
-    "test_tokens", "test_why", "test_why_agreement", "test_why_subscribers",
+    "test_admin_faults", "test_also", "test_authenticate", "test_authenticate_renewal", "test_capture",
+    "test_capture_bulk", "test_capture_bulk_create", "test_capture_bulk_faults", "test_capture_bulk_limit",
+    "test_capture_cost", "test_capture_deletes", "test_capture_inheritance", "test_capture_lists",
+    "test_capture_transactions", "test_capture_values", "test_connection_log", "test_database_faults", "test_equality",
+    "test_field_types", "test_first_rows", "test_inbound_conditions", "test_inbound_idempotency", "test_inbound_rows",
+    "test_key_shapes", "test_keys", "test_live_hub_position", "test_live_resume", "test_live_revocation",
+    "test_live_revocation_order", "test_live_snapshot_offsets", "test_live_snapshot_pages", "test_live_subscriptions",
+    "test_log", "test_log_ends", "test_mariadb", "test_permissions", "test_processes", "test_record_edits",
+    "test_records", "test_revocation", "test_sequencer", "test_settled", "test_token_ends", "test_tokens", "test_why",
+    "test_why_agreement", "test_why_subscribers",
 }  # fmt: skip
 #: Behaviour beyond the core that may differ in other versions of Django or of a database's driver.
 VERSIONS = {
-    "matrix/test_matrix", "test_cancelled_writes", "test_capture_faults", "test_capture_locks",
+    "matrix/test_matrix", "test_binding_faults", "test_cancelled_writes", "test_capture_faults", "test_capture_locks",
     "test_capture_races", "test_foreign_lists", "test_joint_update", "test_live_edits", "test_relations",
     "test_seam_parameters", "test_seams", "test_shared_tables", "test_statements", "test_stored_rows",
     "test_strange_managers", "test_strange_tables", "test_trigger_replacements", "test_trigger_reporting",
@@ -66,14 +70,16 @@ VERSIONS = {
 #: The pages of the console without a browser, and the commands: they may differ in another Django, and their queries
 #: are those of the ORM. Tests of queries that a database may answer otherwise are not among them.
 CONSOLE = {
-    "test_admin_form", "test_admin_growth", "test_admin_import", "test_admin_json", "test_admin_panel",
-    "test_admin_sight", "test_admin_snippets", "test_admin_try", "test_admin_undo", "test_admin_visible",
-    "test_binding_classes", "test_command", "test_command_history", "test_command_plan", "test_consequences",
+    "test_admin_form", "test_admin_form_lossless", "test_admin_form_rights", "test_admin_growth", "test_admin_import",
+    "test_admin_json", "test_admin_panel", "test_admin_sight", "test_admin_snippets", "test_admin_try",
+    "test_admin_undo", "test_admin_visible", "test_binding_classes", "test_command", "test_command_apply",
+    "test_command_doctor", "test_command_history", "test_command_plan", "test_command_tail", "test_consequences",
 }  # fmt: skip
-#: What depends neither on a version nor on the bound database: permissions of operators, sizes, spellings of numbers.
+#: What depends neither on a version nor on the bound database: permissions of operators, sizes, spellings of numbers,
+#: slow readers and ends of ASGI servers.
 ONCE = {
-    "attack/test_openings", "attack/test_secrets", "attack/test_single_rights", "browser", "docs", "test_admin_numbers",
-    "test_admin_scale",
+    "attack/test_openings", "attack/test_secrets", "attack/test_single_rights", "browser", "docs",
+    "test_admin_numbers", "test_admin_scale", "test_live_servers", "test_live_shutdown", "test_tokens_servers",
 }  # fmt: skip
 #: The pages in a browser that an older Django may show otherwise, and its packages.
 PAGES_AND_PACKAGES = {

@@ -1,4 +1,4 @@
-"""The pages of the doctor and of the processes: what is bad first, and an answer in time whatever hangs."""
+"""The pages of the doctor and of the processes: problems come first, and the answer comes in time."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from declbind.console import doctor, ping, processes
 from declbind.console.limits import limited_queries
 from declbind.models import Configuration, Event, Node
 from declbind.outbound import log, relay
-from tests.test_admin_form import LIST, POST, save, spoil, staff
-from tests.test_command import Ran
+from tests.command_runs import Ran
+from tests.console_forms import LIST, POST, save, spoil, staff
 
 pytestmark = pytest.mark.django_db
 
@@ -49,8 +49,8 @@ def add_node(name="n1", *, age=0.0, **values):
 # Doctor -------------------------------------------------------------------------------------------------------------
 
 
-def test_the_doctor_shows_what_the_command_finds(admin_client):
-    """Each finding with what it means and what to do, what is bad first."""
+def test_the_page_shows_the_findings_of_the_command(admin_client):
+    """Each finding has an explanation and advice, and the worst come first."""
     bad = save(POST)
     spoil(bad, fields=["titel"])
     page = admin_client.get(DOCTOR).content.decode()
@@ -64,8 +64,8 @@ def test_the_doctor_shows_what_the_command_finds(admin_client):
     assert all(f"<h3>{finding['name']}</h3>" in page for finding in found)
 
 
-def test_the_doctor_finds_a_sound_set_up_well(admin_client):
-    """Negative control: nothing to mend, and a way to look again."""
+def test_the_page_finds_no_problem_in_a_sound_setup(admin_client):
+    """Negative control: there is no problem to fix, and a button examines again."""
     page = admin_client.get(DOCTOR).content.decode()
     assert "All is well:" in page
     assert "To fix" not in page
@@ -73,8 +73,8 @@ def test_the_doctor_finds_a_sound_set_up_well(admin_client):
 
 
 @pytest.mark.parametrize("right", ["declbind.view_traffic", "declbind.change_bindingrecord"])
-def test_those_who_watch_or_edit_may_examine(right):
-    """Each of the two rights is enough; looking at bindings is not."""
+def test_the_page_needs_permission_to_watch_or_to_edit(right):
+    """Each of the two permissions is enough. The permission to view bindings is not."""
     assert staff(right).get(DOCTOR).status_code == 200
     viewer = staff("declbind.view_bindingrecord", name="viewer")
     assert viewer.get(DOCTOR).status_code == 403
@@ -82,7 +82,7 @@ def test_those_who_watch_or_edit_may_examine(right):
 
 
 class HungLayer:
-    """Be a channel layer that never answers and cannot be interrupted."""
+    """A channel layer that never answers and cannot be interrupted."""
 
     def __init__(self):
         self.free = threading.Event()
@@ -91,8 +91,8 @@ class HungLayer:
         self.free.wait()
 
 
-def test_a_layer_that_hangs_holds_up_nobody(admin_client, settings, monkeypatch):
-    """The page comes, says so, and a second look starts no second thread beside the one that hangs."""
+def test_a_channel_layer_that_hangs_does_not_block_the_page(admin_client, settings, monkeypatch):
+    """The page reports it, and a second request starts no second thread."""
     settings.CHANNEL_LAYERS = DEAD_LAYER
     layer = HungLayer()
     monkeypatch.setattr(relay, "make_layer", lambda: layer)
@@ -111,16 +111,16 @@ def test_a_layer_that_hangs_holds_up_nobody(admin_client, settings, monkeypatch)
     assert "RedisPubSubChannelLayer answers." in page, "the next look tries again"
 
 
-def test_what_there_was_no_time_for_is_said(monkeypatch):
-    """It counts as bad, since nobody looked; with the time it needs everything is looked at."""
+def test_skipped_examinations_are_reported(monkeypatch):
+    """A skipped examination counts as a problem. With enough time all of them run."""
     findings = doctor.examine("default", 0)
     assert {finding.level for finding in findings} == {"bad"}
     assert all(finding.meaning.startswith("Not examined: ") for finding in findings)
     assert all(finding.ok for finding in doctor.examine("default", 60))
 
 
-def test_a_query_that_takes_too_long_is_given_up(monkeypatch):
-    """PostgreSQL ends the statement, other databases begin no further one; the examinations after it still run."""
+def test_a_slow_query_is_cancelled(monkeypatch):
+    """PostgreSQL cancels the statement; on other databases no further one begins. The later examinations still run."""
 
     def look(using):
         with connection.cursor() as cursor:
@@ -145,13 +145,13 @@ def test_a_query_that_takes_too_long_is_given_up(monkeypatch):
             assert cursor.fetchone() == ("0",)
 
 
-def test_the_page_has_a_limit():
-    """The one that the page hands over; the command hands over none."""
+def test_the_page_limits_the_time():
+    """The page passes a limit; the command passes none."""
     assert 0 < doctor_page.LIMIT_SECONDS <= 15
 
 
 def test_the_ping_works_beside_a_running_event_loop(settings, redis_server):
-    """An ASGI server has one, and so has a notebook."""
+    """An ASGI server runs an event loop, and so does a notebook."""
     settings.CHANNEL_LAYERS = {
         "default": {
             "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
@@ -175,7 +175,7 @@ def test_the_ping_works_beside_a_running_event_loop(settings, redis_server):
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("program", "is_up"), [("uvicorn", True), ("daphne", False)])
 def test_the_doctor_works_in_an_asgi_server(django_server, redis_server, program, is_up):
-    """In the thread that the server gives it, with a channel layer that answers and with one that does not."""
+    """It runs in the server's thread, with a channel layer that answers and with one that does not."""
     url = redis_server.url if is_up else "redis://127.0.0.1:1/0"
     server = django_server(program=program, env={"CHANNEL_LAYER_URL": url})
     client = Client()
@@ -190,8 +190,8 @@ def test_the_doctor_works_in_an_asgi_server(django_server, redis_server, program
 # Processes ----------------------------------------------------------------------------------------------------------
 
 
-def test_processes_are_shown_with_what_is_wrong_with_each(admin_client):
-    """Live ones first; another version, another history and another deploy are marked; a dead one is not judged."""
+def test_processes_are_shown_with_their_problems(admin_client):
+    """Live processes come first. Another version, history or deployment is marked. Dead processes are not examined."""
     save(POST)
     version = Configuration.objects.get().version
     add_node("b", digest="d1", connections=3, subscriptions=5, last_error="boom <b>")
@@ -212,8 +212,8 @@ def test_processes_are_shown_with_what_is_wrong_with_each(admin_client):
     assert "5 of 6 processes live" in page
 
 
-def test_lag_is_what_was_waiting_at_the_heartbeat():
-    """Events that came later say nothing about the process; a dead one has none."""
+def test_lag_counts_the_events_that_waited_at_the_heartbeat():
+    """Later events do not count, and a dead process has no lag."""
     save(POST)
     relay.run_once("default")
     head = log.load_head("default").offset
@@ -232,7 +232,7 @@ def test_lag_is_what_was_waiting_at_the_heartbeat():
 
 
 def test_the_command_lists_the_same_processes():
-    """As a table with what is wrong below, and as JSON."""
+    """The output is a table with the problems below it, or JSON."""
     save(POST)
     add_node("a", last_error="boom")
     ran = Ran("processes")
@@ -246,8 +246,8 @@ def test_the_command_lists_the_same_processes():
     assert (listed["host"], listed["is_live"], listed["fault"]) == ("a", True, "")
 
 
-def test_processes_are_a_right_of_their_own(admin_client):
-    """Whoever may look at bindings may not look at processes by that; the list links here for those who may."""
+def test_processes_need_a_permission_of_their_own(admin_client):
+    """The permission to view bindings is not enough. The list links to the page for users who may open it."""
     viewer = staff("declbind.view_bindingrecord")
     assert viewer.get(PROCESSES).status_code == 403
     assert PROCESSES not in viewer.get(LIST).content.decode()

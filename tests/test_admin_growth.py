@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from declbind.models import BindingRecord, BindingRevision
-from tests.test_growth import grown
+from tests.json_types import JSONObject
+from tests.test_growing_records import grown
 
 LIST = "/admin/declbind/bindingrecord/"
 pytestmark = pytest.mark.django_db
@@ -47,8 +47,8 @@ def test_the_list_and_the_page_name_the_new_field(admin_client: Client) -> None:
     assert accept_url(record) in page
 
 
-def test_accepting_asks_and_then_sends(editor: Client) -> None:
-    """The page shows what it opens; the button stores it as a revision with an author."""
+def test_a_field_is_sent_once_it_is_accepted(editor: Client) -> None:
+    """The page shows what accepting opens. The button stores a revision with an author."""
     record = grown()
     page = editor.get(accept_url(record)).content.decode()
     assert "also sends author" in page
@@ -99,7 +99,7 @@ def test_saving_the_form_or_the_json_accepts_nothing(admin_client: Client) -> No
     record = grown()
     json_url = f"{LIST}{record.pk}/json/"
     page = admin_client.get(json_url).content.decode()
-    sent: dict[str, Any] = {**hidden(page), "document": '{"stream": "posts", "model": "blog.Post", "exclude": []}'}
+    sent: JSONObject = {**hidden(page), "document": '{"stream": "posts", "model": "blog.Post", "exclude": []}'}
     answer = admin_client.post(json_url, sent)
     assert "also sends body" in answer.content.decode()
     assert "also sends body, author" not in answer.content.decode()

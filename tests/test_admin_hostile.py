@@ -30,9 +30,9 @@ from declbind.models import (
 )
 from declbind.models.author import author_values
 from declbind.registry import override
+from tests.console_forms import LIST, staff
+from tests.live_page import add_event, add_traffic
 from tests.test_admin_connections import open_connection
-from tests.test_admin_form import LIST, staff
-from tests.test_admin_live import add_event, add_traffic
 from tests.zoo.clients import ANIMALS
 
 pytestmark = pytest.mark.django_db
@@ -253,7 +253,7 @@ def test_a_project_without_time_zones_has_all_pages(operator):
         assert answer.status_code == 200, answer.exc_info
 
 
-# Rights -------------------------------------------------------------------------------------------------------------
+# Permissions ----------------------------------------------------------------------------------------------------------
 
 VIEW, WATCH, CONNECTIONS = "view_bindingrecord", "view_traffic", "view_connection"
 CHANGE, ADD, DELETE = "change_bindingrecord", "add_bindingrecord", "delete_bindingrecord"

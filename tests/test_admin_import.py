@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 from django.contrib import admin
@@ -23,8 +22,9 @@ from declbind.console import plan
 from declbind.console.export import format_export
 from declbind.models import BindingRecord, BindingRevision
 from declbind.sources.files import load_text
-from tests.test_admin_form import ANIMALS, LIST, POST, FormReader, save, staff
-from tests.test_command import Ran
+from tests.command_runs import Ran
+from tests.console_forms import ANIMALS, LIST, POST, FormReader, save, staff
+from tests.json_types import JSONObject
 
 pytestmark = pytest.mark.django_db
 
@@ -33,7 +33,7 @@ USERS = {"stream": "users", "model": "auth.User", "fields": ["username"]}
 ALL = tuple(f"declbind.{action}_bindingrecord" for action in ("view", "add", "change", "delete"))
 
 
-def upload(*documents: Any, name: str = "posts.json") -> SimpleUploadedFile:
+def upload(*documents: object, name: str = "posts.json") -> SimpleUploadedFile:
     return SimpleUploadedFile(name, json.dumps(list(documents)).encode())
 
 
@@ -309,9 +309,9 @@ names = st.lists(st.sampled_from(["title", "body", "published", "blog"]), unique
 
 
 @st.composite
-def valid_records(draw: st.DrawFn) -> dict[str, Any]:
+def valid_records(draw: st.DrawFn) -> JSONObject:
     """Draw valid records of blog.Post, with numbers and texts of every kind in them."""
-    optional: dict[str, st.SearchStrategy[Any]] = {
+    optional: dict[str, st.SearchStrategy[object]] = {
         "groups": st.sampled_from([[], ["all"], ["blog-{blog_id}"], ["blog-{blog_id}", "t.{title}"]]),
         "permissions": st.one_of(
             st.dictionaries(st.sampled_from(["view", "create", "update", "delete"]), rules), st.just("blog.change_post")
@@ -331,7 +331,7 @@ def valid_records(draw: st.DrawFn) -> dict[str, Any]:
         "enabled": st.booleans(),
         "description": texts,
     }
-    document: dict[str, Any] = {
+    document: JSONObject = {
         "stream": draw(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,9}", fullmatch=True)),
         "model": draw(st.sampled_from(["blog.Post", "BLOG.post"])),
     }

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from admin_ui.places import find_paths
 from declbind.core.wording import join_path
 from declbind.models import BindingRecord, BindingRevision
-from tests.test_admin_form import ANIMALS, LIST, POST, FormReader, post_confirmed, save, spoil, staff, tick
+from tests.console_forms import ANIMALS, LIST, POST, FormReader, post_confirmed, save, spoil, staff, tick
 
 pytestmark = pytest.mark.django_db
 
@@ -29,8 +29,8 @@ def send(client, record, document, **more):
     return post_confirmed(client, f"{LIST}{record.pk}/json/", data)
 
 
-def test_the_text_comes_back_exactly(admin_client):
-    """Saving it unchanged stores nothing, and adding it elsewhere gives the same record."""
+def test_the_text_of_a_record_is_lossless(admin_client):
+    """Saving it unchanged stores nothing, and adding it elsewhere makes the same record."""
     record = save({**POST, "where": {"published": True, "title": "ümlaut <b>", "id": [1, 2.5, None]}})
     before = BindingRevision.objects.count()
     text = read(admin_client, record)["document"]

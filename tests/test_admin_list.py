@@ -8,19 +8,15 @@ from datetime import timedelta
 import pytest
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
-from django.db import connection
 from django.test import override_settings
-from django.test.utils import CaptureQueriesContext
 from django.urls import include, path
 from django.utils import timezone
 
 from admin_ui.records import BindingRecordAdmin
 from declbind import registry
 from declbind.core.spec import KEYS
-from declbind.models import Activity, BindingRecord, BindingRevision, Configuration, Node, StreamUse, editing
-from declbind.registry import refresh
-from tests.factories import make_user
-from tests.test_admin_form import LIST, POST, errors, read_form, save, spoil, staff, tick
+from declbind.models import BindingRecord, BindingRevision, Configuration, Node
+from tests.console_forms import LIST, POST, errors, read_form, save, spoil, staff, tick
 
 pytestmark = pytest.mark.django_db
 
@@ -62,13 +58,13 @@ def test_every_source_is_listed(admin_client):
 
 
 def test_all_fields_is_highlighted(admin_client):
-    """A choice that includes future fields is marked."""
+    """The choice "all fields" is marked, since it includes future fields."""
     save({"stream": "all", "model": "blog.Post", "fields": "__all__"})
     assert '<span class="declbind-chip declbind-open">all fields (7)</span>' in get(admin_client, "?source=database")
 
 
-def test_an_invalid_row_has_its_reason_in_the_row(admin_client):
-    """The headline counts it once the registry knows it."""
+def test_an_invalid_row_shows_its_problem(admin_client):
+    """The headline counts the row once the registry has loaded it."""
     record = save(POST)
     spoil(record, fields=["titel"])
     page = get(admin_client)
@@ -136,31 +132,7 @@ def test_invalid_rows_can_be_filtered(admin_client):
     assert [row.stream for row in response.context["cl"].result_list] == ["posts"]
 
 
-def count_queries(client):
-    client.get(LIST)
-    with CaptureQueriesContext(
-        connection,
-    ) as queries:
-        client.get(LIST)
-    return len(queries)
-
-
-def test_the_number_of_queries_does_not_grow(admin_client):
-    """Thirty rows take as many queries as one."""
-    save(POST)
-    few = count_queries(admin_client)
-    for number in range(29):
-        save({**POST, "stream": f"posts-{number}"})
-    assert count_queries(admin_client) == few
-
-
-def test_the_empty_list_suggests_first_steps(admin_client):
-    """The page suggests first steps instead of an empty table."""
-    assert "No binding in the database yet" in get(admin_client)
-    assert "No binding in the database yet" not in get(admin_client, "?q=x")
-
-
-# Actions ------------------------------------------------------------------------------------------------------------
+# Actions --------------------------------------------------------------------------------------------------------------
 
 
 def test_enable_and_disable_record_author_and_log(admin_client, admin_user):
@@ -174,8 +146,8 @@ def test_enable_and_disable_record_author_and_log(admin_client, admin_user):
     assert LogEntry.objects.count() == 2
 
 
-def test_a_record_that_went_bad_can_be_disabled_and_not_enabled(admin_client):
-    """A valid binding in the same selection is switched anyway."""
+def test_an_invalid_record_can_be_disabled_and_not_enabled(admin_client):
+    """A valid binding in the same selection is enabled or disabled all the same."""
     bad, good = save(POST), save({**POST, "stream": "good"})
     spoil(bad, fields=["nope"])
     act(admin_client, "disable", bad, good)
@@ -218,7 +190,7 @@ def test_viewers_may_export_and_check_but_not_switch():
     assert record.enabled
 
 
-# Bindings from elsewhere --------------------------------------------------------------------------------------------
+# Bindings of files and classes ----------------------------------------------------------------------------------------
 
 
 def test_a_file_binding_is_shown_and_copied(admin_client):
@@ -248,18 +220,18 @@ def test_a_class_is_shown_read_only(admin_client):
 
 
 def test_viewers_are_offered_no_copy():
-    """A copy takes the permission to add."""
+    """A copy needs the permission to add."""
     client = staff("declbind.view_bindingrecord")
     page = client.get(f"{LIST}defined/blog/bindings/posts.json[0]/")
     assert page.status_code == 200
     assert "Copy to database" not in page.content.decode()
 
 
-# Other pages --------------------------------------------------------------------------------------------------------
+# Other pages ----------------------------------------------------------------------------------------------------------
 
 
 def test_revisions_and_processes_are_read_only(admin_client):
-    """Only the program writes these rows."""
+    """Only declbind itself writes these rows."""
     save(POST)
     add_node("a")
     revision = BindingRevision.objects.get()
@@ -309,95 +281,11 @@ def test_no_page_has_inline_scripts_or_styles(admin_client):
         assert all("src=" in script or "application/json" in script for script in scripts), page
 
 
-def serve(streams, *counts):
-    """Store a live process with subscribers, and its counts of this minute and those before."""
-    now = timezone.now()
-    Node.objects.create(id="n", host="web", pid=7, started_at=now, seen_at=now, streams=streams)
-    minute = now.replace(second=0, microsecond=0)
-    for ago, counted in enumerate(counts):
-        Activity.objects.create(node="n", at=minute - timedelta(minutes=ago), seconds=60, streams=counted)
-
-
-def test_the_list_says_how_much_each_stream_is_used(admin_client):
-    """Current subscribers, frames and refusals by the minute, of all processes, each with a link to its page."""
-    save(POST)
-    save({**POST, "stream": "quiet"})
-    serve({"posts": 4}, {"posts": [5, 1, 0]}, {"posts": [34, 2, 3]})
-    now = timezone.now()
-    Node.objects.create(id="m", host="web", pid=8, started_at=now, seen_at=now, streams={"posts": 3})
-    text = " ".join(admin_client.get(LIST).content.decode().split())
-    assert '<a href="/admin/declbind/bindingrecord/connections/?stream=posts">7 subscribers</a>' in text
-    assert '<a href="/admin/declbind/bindingrecord/live/?stream=posts">34 sent/min</a>' in text
-    assert "3 refused/min" in text
-    assert "0 subscribers" in text
-    assert text.count("declbind-spark") == 1
-
-
-def test_the_list_has_no_links_without_the_permission_to_watch(client):
-    """Users without the permission to watch see the counts without links."""
-    save(POST)
-    user = make_user("declbind.view_bindingrecord")
-    user.is_staff = True
-    user.save()
-    client.force_login(user)
-    text = client.get(LIST).content.decode()
-    assert "0 subscribers" in text
-    assert "connections/" not in text
-    assert "why/" not in text
-
-
-def test_bindings_that_are_silent_for_a_week_are_found(admin_client):
-    """A stream that sent a frame within a week is not among them, nor one of a file."""
-    save(POST)
-    save({**POST, "stream": "quiet"})
-    save({**POST, "stream": "old"})
-    StreamUse.objects.create(stream="posts", sent_at=timezone.now() - timedelta(days=6))
-    StreamUse.objects.create(stream="old", sent_at=timezone.now() - timedelta(days=8))
-    found = admin_client.get(LIST, {"silent": "7"}).context["cl"].result_list
-    assert sorted(record.stream for record in found) == ["old", "quiet"]
-
-
-@pytest.mark.parametrize("text", ["title", "blog-{blog", "body"])
-def test_a_search_finds_fields_and_groups(admin_client, text):
-    """The search includes the fields that "all fields" stands for."""
-    save({**POST, "groups": ["blog-{blog_id}"]})
-    save({**POST, "stream": "everything", "fields": "__all__", "groups": ["blog-{blog}"]})
-    save({"stream": "prices", "model": "ticker.Price", "fields": ["date"]})
-    refresh()
-    found = admin_client.get(LIST, {"q": text}).context["cl"].result_list
-    assert sorted(record.stream for record in found) == ["everything", "posts"]
-
-
-def test_the_list_takes_few_queries_however_many_bindings_there_are(client, django_assert_max_num_queries):
-    """This includes the permissions of a normal user, missing triggers, and an invalid record."""
-    for number in range(30):
-        save({**POST, "stream": f"posts-{number}", "capture": "triggers"})
-    serve({f"posts-{number}": 1 for number in range(30)}, {f"posts-{number}": [1, 1, 1] for number in range(30)})
-    user = make_user("declbind.view_bindingrecord", "declbind.view_traffic", "declbind.view_connection")
-    user.is_staff = True
-    user.save()
-    client.force_login(user)
-    spoil(BindingRecord.objects.get(stream="posts-3"), fields=["nope"])
-    refresh(force=True)
-    with django_assert_max_num_queries(13):
-        client.get(LIST)
-
-
-def test_a_record_edited_since_its_file_is_marked(admin_client):
-    """An unchanged record is not marked."""
-    with editing(source="posts.json[0]"):
-        record = save(POST)
-        save({**POST, "stream": "same"})
-    record.description = "Edited by hand."
-    record.save()
-    text = get(admin_client)
-    assert text.count("differs from posts.json[0]") == 1
-
-
-def test_the_suggestions_of_an_empty_list(admin_client):
-    """The form, an unbound model, an import, a copy of a binding from elsewhere."""
+def test_an_empty_list_suggests_how_to_begin(admin_client):
+    """It suggests the form, an unbound model, an import, and a copy of a binding from elsewhere."""
     page = get(admin_client)
     assert "No binding in the database yet." in page
+    assert "No binding in the database yet" not in get(admin_client, "?q=x")
     for address in ("add/", "add/?model=ticker.Price", "import/", "add/json/", "#declbind-elsewhere-heading"):
         assert f'{address}"' in page
     assert "?model=auth.User" not in page

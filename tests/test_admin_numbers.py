@@ -1,10 +1,10 @@
-"""Numbers in attributes, addresses and values are for programs: no language groups their digits or adds a comma."""
+"""Numbers in attributes, addresses and values are read by programs: no language formats them."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,14 @@ from django.template.base import VariableNode
 from django.templatetags.l10n import LocalizeNode
 from django.test import Client
 from django.utils import translation
+from pytest_django import Settings
 
 from declbind.models import Activity, BindingRecord, Configuration, Head, Node, Traffic
 from tests.browser.console import fill_console
 from tests.browser.test_console_pages import SCREENS
+from tests.console_forms import LIST, read_form
+from tests.json_types import JSONObject
 from tests.servers import ROOT
-from tests.test_admin_form import LIST, read_form
 
 #: The templates of the console, and those of the example site.
 TEMPLATES = sorted(path for package in ("admin_ui", "example_site") for path in (ROOT / package).rglob("*.html"))
@@ -81,7 +83,7 @@ def find_localized(html: str) -> list[tuple[str, str, str]]:
 
 # Django groups no digits in Hindi.
 @pytest.mark.parametrize("language", [language for language in LANGUAGES if language != "hi"])
-def test_the_finder_finds(language: str, settings: Any) -> None:
+def test_localized_numbers_are_detected(language: str, settings: Settings) -> None:
     """Negative control: a careless template, in each language that groups digits or has a decimal comma."""
     settings.USE_THOUSAND_SEPARATOR = True
     careless = '<a data-object="{{ pk }}" style="width: {{ part }}%" href="?pk={{ pk }}">'
@@ -92,7 +94,7 @@ def test_the_finder_finds(language: str, settings: Any) -> None:
 
 
 @pytest.fixture
-def values(db: None) -> dict[str, Any]:
+def values(db: None) -> JSONObject:
     """Fill every screen with rows whose keys, versions and offsets have five digits, and with fractions."""
     # First of all, because this commits on MySQL and MariaDB.
     for model in ("bindingrecord", "bindingrevision", "event", "traffic", "savedview", "activity"):
@@ -122,13 +124,13 @@ def _count_from(table: str) -> None:
 
 
 @pytest.fixture
-def operator(values: dict[str, Any]) -> Client:
+def operator(values: Mapping[str, object]) -> Client:
     client = Client()
     client.force_login(User.objects.create_superuser("operator"))
     return client
 
 
-def pages_of(client: Client, values: dict[str, Any], language: str) -> Iterator[tuple[str, str]]:
+def pages_of(client: Client, values: Mapping[str, object], language: str) -> Iterator[tuple[str, str]]:
     """Yield the name and the text of every page, and of every answer to a script."""
     headers = {"accept-language": language}
 
@@ -168,7 +170,7 @@ def pages_of(client: Client, values: dict[str, Any], language: str) -> Iterator[
     yield "review of an import", client.post(f"{LIST}import/", {"text": text}, headers=headers).content.decode()
 
 
-def _texts_in(value: Any) -> Iterator[str]:
+def _texts_in(value: object) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list):
@@ -178,7 +180,7 @@ def _texts_in(value: Any) -> Iterator[str]:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_no_page_localizes_what_programs_read(
-    operator: Client, values: dict[str, Any], settings: Any, language: str
+    operator: Client, values: Mapping[str, object], settings: Settings, language: str
 ) -> None:
     """No page and no answer to a script contains localized numbers for programs."""
     settings.USE_THOUSAND_SEPARATOR = True
@@ -187,8 +189,8 @@ def test_no_page_localizes_what_programs_read(
     assert {name: faults for name, faults in found.items() if faults} == {}
 
 
-def test_the_pages_have_such_numbers(operator: Client, values: dict[str, Any], settings: Any) -> None:
-    """Negative control: the keys are in attributes of the pages, so that the test above has something to check."""
+def test_the_pages_contain_large_numbers(operator: Client, values: Mapping[str, object], settings: Settings) -> None:
+    """Negative control: the keys are in attributes of the pages, so the previous test has numbers to check."""
     settings.USE_THOUSAND_SEPARATOR = True
     pages = dict(pages_of(operator, values, "de"))
     for name, attribute in (
@@ -237,8 +239,8 @@ def find_filters(source: str) -> list[str]:
     return [tag for tag in TAG.findall(source) if WRITES_FOR_PEOPLE.search(tag)]
 
 
-def test_a_template_that_is_not_safe_is_found() -> None:
-    """Negative control of the scan."""
+def test_an_unsafe_template_is_detected() -> None:
+    """Negative control of the previous test."""
     assert variables_outside('<a data-x="{{ pk }}">') == ["pk"]
     assert variables_outside("{% if a %}{% for b in c %}{{ b }}{% endfor %}{% endif %}") != []
     safe = '{% load l10n %}{% localize off %}{% if a %}<a data-x="{{ pk }}">{% endif %}{% endlocalize %}'

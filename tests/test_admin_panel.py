@@ -1,22 +1,23 @@
-"""The panel beside the form: the edited binding's own frame, its words and problems, and never a stored change."""
+"""The panel beside the form: a frame of the edited binding, its effects and problems. It stores nothing."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.db import connection
+from django.db.models import Model
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from declbind import Binding
 from declbind.console.audience import subscription_mark
 from declbind.models import BindingRecord, BindingRevision, Connection, Node
 from example_site.blog.models import Blog, Post
+from tests.console_forms import ANIMALS, LIST, POST, change_url, read_form, save, staff
 from tests.factories import AnimalFactory
-from tests.test_admin_form import ANIMALS, LIST, POST, change_url, read_form, save, staff
 
 pytestmark = pytest.mark.django_db
 
@@ -34,7 +35,7 @@ def form_of(client, record=None):
     return read_form(client.get(change_url(record) if record else f"{LIST}add/").content.decode())
 
 
-def ask(client, record, **changes: Any) -> str:
+def ask(client, record, **changes: object) -> str:
     """Return the panel's HTML as the script gets it for a form with these changes."""
     data = form_of(client, record) | changes | {"object_id": record.pk if record else ""}
     response = client.post(PANEL, data)
@@ -44,7 +45,7 @@ def ask(client, record, **changes: Any) -> str:
 
 
 def connect(name: str, stream: str, group: str, username: str = "ann", *, ended: bool = False) -> None:
-    """Note an open connection that subscription_mark a group, or heard it."""
+    """Store an open connection that is subscribed to a group, or was."""
     now = timezone.now()
     Node.objects.update_or_create(id="n", defaults={"host": "h", "pid": 1, "started_at": now, "seen_at": now})
     until = 5 if ended else None
@@ -55,7 +56,7 @@ def connect(name: str, stream: str, group: str, username: str = "ann", *, ended:
 
 
 def test_the_frame_is_that_of_the_edited_binding(admin_client, post):
-    """Not of the stored one: what is typed counts, and nothing of it is stored."""
+    """The panel uses the values of the form instead of the stored ones, and stores nothing."""
     record = save(POST)
     html = ask(admin_client, record, fields_names="title", groups="b-{blog_id}")
     assert '"title": "Purr"' in html
@@ -68,7 +69,7 @@ def test_the_frame_is_that_of_the_edited_binding(admin_client, post):
 
 
 def test_a_row_is_found_by_key_and_by_text(admin_client, post):
-    """Ten at most; the one that is chosen stays chosen."""
+    """At most ten rows are listed, and a chosen row stays chosen."""
     for number in range(12):
         Post.objects.create(blog=post.blog, title=f"Post {number}", body="x")
     record = save(POST)
@@ -81,8 +82,8 @@ def test_a_row_is_found_by_key_and_by_text(admin_client, post):
     assert "No row matches" in ask(admin_client, record, look_q="nothing like it")
 
 
-def test_rows_are_for_those_who_may_view_them(post):
-    """Who edits bindings sees values only with the model's own permission."""
+def test_rows_need_the_permission_to_view_their_model(post):
+    """An editor of bindings sees values only with that permission."""
     record = save(POST)
     html = ask(staff(*EDITOR), record)
     assert "Purr" not in html
@@ -91,7 +92,7 @@ def test_rows_are_for_those_who_may_view_them(post):
 
 
 def test_rows_that_the_model_s_own_page_hides_are_hidden(post, monkeypatch):
-    """A project's admin may show each editor a part of the rows only."""
+    """The admin page of a model may show an editor some of the rows only."""
     record = save(POST)
     client = staff(*EDITOR, "blog.view_post")
     assert "Purr" in ask(client, record, look_pk=str(post.pk))
@@ -100,8 +101,8 @@ def test_rows_that_the_model_s_own_page_hides_are_hidden(post, monkeypatch):
     assert "Purr" not in ask(client, record, look_pk=str(post.pk))
 
 
-def test_a_search_asks_no_secret():
-    """Otherwise a password's hash could be found out letter by letter."""
+def test_a_search_does_not_match_secrets():
+    """Otherwise a password's hash could be guessed letter by letter."""
     from admin_ui.panel import _contains
 
     asked = str(_contains(User, "x"))
@@ -109,8 +110,8 @@ def test_a_search_asks_no_secret():
     assert "password" not in asked
 
 
-def test_secrets_are_not_shown_to_those_who_may_not_expose_them(admin_user):
-    """Neither by naming the field nor by naming it as sensitive: the panel judges like a save."""
+def test_secrets_need_the_permission_to_expose_them(admin_user):
+    """Neither naming the field nor naming it as sensitive is enough: the panel validates like a save."""
     AnimalFactory.create(secret_token="sesame")
     client = staff(*EDITOR, *ANIMALS)
     change = {"stream": "pets", "model": "zoo.Animal", "fields_mode": "these", "fields_names": "secret_token",
@@ -122,16 +123,16 @@ def test_secrets_are_not_shown_to_those_who_may_not_expose_them(admin_user):
     assert "sesame" in ask(holder, None, **change)
 
 
-def test_problems_lead_to_their_fields(admin_client, post):
-    """And while there are some, no frame is made up."""
+def test_problems_link_to_their_fields(admin_client, post):
+    """As long as there are problems, no frame is shown."""
     html = ask(admin_client, save(POST), fields_names="titel")
     assert '<a href="#id_fields_mode_0" data-field="fields">Fields</a>: $.fields[0]' in html
     assert "Did you mean 'title'?" in html
     assert "Fix the problems above first" in html
 
 
-def test_the_change_is_said_in_words_with_who_will_be_told(admin_client, post):
-    """Only who subscription_mark the stream now counts, not who did."""
+def test_the_panel_describes_the_change_and_counts_the_affected_subscribers(admin_client, post):
+    """Only present subscribers of the stream count."""
     record = save({**POST, "fields": ["title"]})
     connect("a", "posts", f"blog-{post.blog_id}")
     connect("b", "posts", f"blog-{post.blog_id}", ended=True)
@@ -143,8 +144,8 @@ def test_the_change_is_said_in_words_with_who_will_be_told(admin_client, post):
     assert "Nothing is different" in ask(admin_client, record)
 
 
-def test_who_would_get_the_row_now_is_counted_and_named_by_right(admin_client, post):
-    """Names are for those who may see connections."""
+def test_recipients_of_the_row_are_counted_and_named_by_permission(admin_client, post):
+    """Names need the permission to view connections."""
     group = f"blog-{post.blog_id}"
     assert subscription_mark("posts", group)
     connect("a", "posts", group)
@@ -158,8 +159,8 @@ def test_who_would_get_the_row_now_is_counted_and_named_by_right(admin_client, p
     assert "ann" not in plain
 
 
-def test_a_tick_is_kept_only_beside_its_own_words(admin_client):
-    """Words that grew want a new tick."""
+def test_a_confirmation_is_kept_only_beside_its_own_text(admin_client):
+    """If the text grows, the confirmation must be given again."""
     record = save({**POST, "fields": ["title"]})
     html = ask(admin_client, record, fields_names="title\r\nbody")
     ticked = html.split('id="id_confirm_widening" value="')[1].split('"')[0]
@@ -169,19 +170,19 @@ def test_a_tick_is_kept_only_beside_its_own_words(admin_client):
     assert "checked> It opens" not in more
 
 
-def test_a_faulty_serializer_is_told_and_breaks_nothing(admin_client, post, settings):
-    """To find that out is what a look is for."""
+def test_a_faulty_serializer_is_reported_in_the_panel(admin_client, post, settings):
+    """The panel exists to find such faults."""
     settings.DECLBIND = {"SERIALIZERS": {"broken": "tests.test_admin_panel.break_down"}}
     html = ask(admin_client, save(POST), serializer="broken")
     assert "ZeroDivisionError" in html
 
 
-def break_down(instance: Any, binding: Any) -> dict[str, Any]:
+def break_down(instance: Model, binding: type[Binding]) -> dict[str, object]:
     return {"a": 1 / 0}
 
 
-def test_looking_without_scripts_shows_the_panel_and_stores_nothing(admin_client, post):
-    """The button sends the form, and the page comes back as it was typed."""
+def test_the_panel_works_without_scripts_and_stores_nothing(admin_client, post):
+    """The button submits the form, and the page keeps the submitted values."""
     record = save(POST)
     data = form_of(admin_client, record) | {"fields_names": "title", "description": "new", "_look": "1"}
     response = admin_client.post(change_url(record), data)
@@ -198,8 +199,8 @@ def test_looking_without_scripts_shows_the_panel_and_stores_nothing(admin_client
     assert BindingRecord.objects.count() == 1
 
 
-def test_looking_is_no_way_to_have_seen_the_other_version(admin_client):
-    """A look after somebody else's change does not make the next save overwrite it."""
+def test_the_panel_does_not_accept_a_newer_version(admin_client):
+    """A preview after an edit by another user does not let the next save overwrite it."""
     record = save(POST)
     data = form_of(admin_client, record) | {"description": "mine"}
     record.description = "theirs"
@@ -209,7 +210,7 @@ def test_looking_is_no_way_to_have_seen_the_other_version(admin_client):
 
 
 def test_the_panel_is_for_editors_only():
-    """Viewers get no preview of bindings that do not exist; nor does a GET answer."""
+    """Viewers get no preview of edited bindings, and a GET request is refused."""
     record = save(POST)
     viewer = staff("declbind.view_bindingrecord", "blog.view_post")
     assert viewer.post(PANEL, {"object_id": record.pk}).status_code == 403
@@ -223,15 +224,15 @@ def test_the_panel_is_for_editors_only():
 
 
 def test_opening_the_form_reads_no_row(admin_client, post):
-    """Only a look does."""
+    """Rows are read only for a preview."""
     record = save(POST)
     with CaptureQueriesContext(connection) as queries:
         admin_client.get(change_url(record))
     assert not [query for query in queries.captured_queries if "blog_post" in query["sql"]]
 
 
-def test_the_form_says_how_to_subscribe(admin_client):
-    """With the params of each group template, filled in."""
+def test_the_form_shows_how_to_subscribe(admin_client):
+    """It shows the params of each group template, filled in."""
     page = admin_client.get(change_url(save({**POST, "groups": ["blog-{blog_id}", "by-{author}-{published}"]})))
     html = page.content.decode().replace("&quot;", '"').replace("&#x27;", "'")
     assert 'stream.subscribe({"blog_id": 1}' in html

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from admin_ui.stream import Viewer
 from declbind.models import BindingRecord, Watch
-from tests.test_admin_form import staff
+from tests.console_forms import staff
 
 pytestmark = pytest.mark.django_db
 READ = "blog.view_post"
@@ -51,8 +51,8 @@ ENDS = {
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_a_stream_ends_when_its_viewer_may_not_watch_any_more(end: str) -> None:
-    """The next check reports it, and leases nothing; an earlier check is the control."""
+def test_a_stream_ends_when_its_viewer_loses_the_permission(end: str) -> None:
+    """The next check ends the stream and renews no lease. An earlier check is the control."""
     client, viewer = open_stream()
     assert viewer.check()
     ENDS[end](client)
@@ -61,7 +61,7 @@ def test_a_stream_ends_when_its_viewer_may_not_watch_any_more(end: str) -> None:
     assert not Watch.objects.exists()
 
 
-def test_a_stream_searches_no_values_once_they_may_not_be_read() -> None:
+def test_a_stream_without_the_permission_for_values_does_not_search_them() -> None:
     """Finding a row by its values would disclose them."""
     _, viewer = open_stream()
     assert viewer.check()

@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from declbind.models import BindingRecord
 from declbind.registry import refresh
-from tests.test_admin_form import LIST, POST, spoil
+from tests.console_forms import LIST, POST, spoil
 
 pytestmark = pytest.mark.django_db
 
@@ -36,8 +36,8 @@ def look(client, query=""):
     return response, len(queries)
 
 
-def test_a_thousand_bindings_cost_what_ten_cost(admin_client):
-    """At most twelve queries and a megabyte; headline, filters and search cover all of them."""
+def test_a_thousand_bindings_take_as_many_queries_as_ten(admin_client):
+    """At most twelve queries and a megabyte. Headline, filters and search cover all of them."""
     save_many(10)
     _, few = look(admin_client)
     save_many(MANY - 10, start=10)
@@ -62,8 +62,8 @@ def test_a_thousand_bindings_cost_what_ten_cost(admin_client):
     assert len(look(admin_client, "?all=")[0].content) < MEGABYTE
 
 
-def test_a_thousand_bindings_in_files_come_in_parts(admin_client, tmp_path, settings):
-    """Each page of the table can be reached, and none is too long to read."""
+def test_a_thousand_bindings_of_files_are_listed_in_pages(admin_client, tmp_path, settings):
+    """Each page of the table can be reached, and has a bounded length."""
     records = [{**POST, "stream": f"file-{number:04}"} for number in range(MANY)]
     (tmp_path / "all.json").write_text(json.dumps(records))
     settings.DECLBIND = {"RECORD_DIRS": [str(tmp_path)]}

@@ -1,4 +1,4 @@
-"""What a binding does not see: on its page, in the list, and in the commands."""
+"""The writes that a binding does not capture: on its page, in the list, and in the commands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from django.utils import timezone
 from declbind.models import BindingRecord, UnseenWrite
 from declbind.outbound.triggers import upkeep
 from declbind.registry import refresh
-from tests.test_admin_form import LIST, POST, change_url, read_form, save, staff, tick
+from tests.console_forms import LIST, POST, change_url, read_form, save, staff, tick
 
 pytestmark = pytest.mark.django_db
 WATCHING = {**POST, "capture": "triggers"}
@@ -22,7 +22,7 @@ WATCHING = {**POST, "capture": "triggers"}
 
 @pytest.fixture
 def installed():
-    """Take the triggers out again that a test puts in."""
+    """Remove the triggers that a test installs."""
     yield lambda: upkeep.install("default")
     upkeep.remove("default")
 
@@ -38,8 +38,8 @@ def run(*words):
     return out.getvalue()
 
 
-def test_the_page_says_what_is_not_seen_and_what_to_do(admin_client):
-    """Without triggers raw SQL is not: that is no fault, and loud it is not."""
+def test_the_page_shows_which_writes_are_not_captured(admin_client):
+    """Without triggers raw SQL is not captured. This is shown as a fact, not as a fault."""
     page = page_of(admin_client, save(POST))
     assert "Raw SQL and other programs." in page
     assert "declbind.touch(queryset)" in page
@@ -47,8 +47,8 @@ def test_the_page_says_what_is_not_seen_and_what_to_do(admin_client):
 
 
 @pytest.mark.needs_triggers
-def test_missing_triggers_are_a_fault_on_the_page_until_they_are_put_in(admin_client, installed):
-    """With the state of each table, and the command that mends it."""
+def test_missing_triggers_are_a_fault_until_they_are_installed(admin_client, installed):
+    """The page shows the state of each table and the command that installs them."""
     record = save(WATCHING)
     page = page_of(admin_client, record)
     assert "Some writes that should be captured are not." in page
@@ -61,8 +61,8 @@ def test_missing_triggers_are_a_fault_on_the_page_until_they_are_put_in(admin_cl
     assert '<span class="declbind-chip declbind-active">installed</span>' in page
 
 
-def test_saving_the_form_puts_in_no_trigger(admin_client):
-    """Nothing that is clicked changes a table."""
+def test_saving_the_form_installs_no_trigger(admin_client):
+    """Nothing on the page changes a table."""
     record = save(POST)
     data = read_form(admin_client.get(change_url(record)).content.decode()) | {"capture": "triggers"}
     response = admin_client.post(change_url(record), data)
@@ -73,8 +73,8 @@ def test_saving_the_form_puts_in_no_trigger(admin_client):
     assert [state.state for state in upkeep.load_states("default")] == ["missing"]
 
 
-def test_those_who_may_only_look_see_it_too():
-    """With the keys in words."""
+def test_viewers_see_it_too():
+    """The page names the keys in words."""
     record = save({**WATCHING, "also": ["author"]})
     page = page_of(staff("declbind.view_bindingrecord"), record)
     assert "What it does not see" in page
@@ -82,8 +82,8 @@ def test_those_who_may_only_look_see_it_too():
     assert "<code>author</code>" in page
 
 
-def test_a_binding_of_a_file_has_it_on_its_page(admin_client):
-    """And one that is not in force, or sends nothing, has none."""
+def test_a_binding_of_a_file_shows_it_on_its_page(admin_client):
+    """A binding that is not in force or sends nothing does not show it."""
     page = admin_client.get(f"{LIST}defined/blog/bindings/posts.json[0]/").content.decode()
     assert "What it does not see" in page
     for part in ({"enabled": False}, {"direction": "inbound"}):
@@ -93,7 +93,7 @@ def test_a_binding_of_a_file_has_it_on_its_page(admin_client):
 
 @pytest.mark.needs_triggers
 def test_the_list_marks_a_binding_that_misses_writes(admin_client, installed):
-    """And counts them in its head line; with the triggers there is no mark, and it is one query more at most."""
+    """The headline counts such bindings. With the triggers there is no mark. It takes at most one query more."""
     save(POST)
     save({**WATCHING, "stream": "watching"})
     refresh()
@@ -110,7 +110,7 @@ def test_the_list_marks_a_binding_that_misses_writes(admin_client, installed):
 
 @pytest.mark.needs_triggers
 def test_the_states_are_loaded_once_for_all_bindings(admin_client, installed):
-    """Thirty bindings, of several tables, cost what one costs, whether or not their triggers are there."""
+    """Thirty bindings of several tables take as many queries as one, with triggers or without."""
     save({**WATCHING, "stream": "one"})
     counts, marks = [], []
     for step in ("one missing", "many missing", "many installed"):
@@ -131,8 +131,8 @@ def test_the_states_are_loaded_once_for_all_bindings(admin_client, installed):
 
 
 @pytest.mark.needs_triggers
-def test_the_commands_tell_it_too(installed):
-    """`check` warns and its status stays: the record is valid; `list` and `show` say it."""
+def test_the_commands_report_it_too(installed):
+    """`check` warns without a change of its exit status, since the record is valid. `list` and `show` report it."""
     save({**WATCHING, "stream": "watching"})
     refresh()
     found = run("check")
@@ -146,8 +146,8 @@ def test_the_commands_tell_it_too(installed):
     assert "misses writes" not in run("list")
 
 
-def test_relations_are_offered_those_one_step_further_too(admin_client):
-    """The form's page has them without its script, and the script asks for those of another model."""
+def test_relations_of_related_models_are_offered_too(admin_client):
+    """The page contains them without its script, and the script requests those of another model."""
     page = admin_client.get(f"{LIST}add/?model=blog.Post").content.decode()
     assert '<li data-path="author" data-begin="">' in page
     assert '<li data-path="author__groups" data-begin="author" hidden>' in page
@@ -158,8 +158,8 @@ def test_relations_are_offered_those_one_step_further_too(admin_client):
     assert admin_client.get(f"{LIST}model-fields/?model=no.Such").json()["relations"] == []
 
 
-def test_every_relation_that_is_offered_is_taken(admin_client):
-    """By the judgement that the form asks."""
+def test_every_relation_that_is_offered_is_valid(admin_client):
+    """The validation of the form accepts each of them."""
     record = save(POST)
     data = read_form(admin_client.get(change_url(record)).content.decode())
     found = admin_client.get(f"{LIST}model-fields/?model=blog.Post").json()["relations"]
@@ -171,8 +171,8 @@ def test_every_relation_that_is_offered_is_taken(admin_client):
 
 
 @pytest.mark.needs_triggers
-def test_writes_that_were_noticed_are_faults_with_their_place(admin_client, installed):
-    """On the page and in the list, until triggers report the table."""
+def test_missed_writes_are_faults_with_their_place(admin_client, installed):
+    """The page and the list show them until triggers report the table."""
     record = save(POST)
     now = timezone.now()
     UnseenWrite.objects.create(

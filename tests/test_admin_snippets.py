@@ -9,19 +9,20 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import set_script_prefix
+from pytest_django import Settings
 
 from admin_ui.snippets import build_snippets
 from declbind.core.spec import BindingSpec
 from tests.browser.console import fill_console
 from tests.browser.test_console_pages import SCREENS
+from tests.console_forms import LIST
+from tests.json_types import JSONObject
 from tests.servers import ROOT
-from tests.test_admin_form import LIST
 from tests.test_checks_installation import Project
 
 #: A user model without a name, keyed by a UUID, with a foreign key and an activation flag.
@@ -77,7 +78,7 @@ class Note(models.Model):
     room = models.IntegerField(default=1)
     writer = models.ForeignKey("accounts.Person", on_delete=models.CASCADE, null=True)
 """
-RECORDS: dict[str, dict[str, Any]] = {
+RECORDS: dict[str, JSONObject] = {
     "open": {"groups": ["room-{room}"], "permissions": {"view": True}},
     "guarded": {"groups": ["room-{room}"]},
     "own": {
@@ -142,11 +143,11 @@ def test_the_generated_test_passes_against_the_projects_own_user_model(tmp_path:
     assert f"{len(RECORDS)} passed" in ran.stdout
 
 
-# Below a path --------------------------------------------------------------------------------------------------------
+# A site below a path --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def below_a_path(settings: Any) -> Iterator[None]:
+def below_a_path(settings: Settings) -> Iterator[None]:
     settings.FORCE_SCRIPT_NAME = "/shop"
     settings.STATIC_URL = "static/"
     set_script_prefix("/shop/")

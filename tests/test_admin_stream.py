@@ -7,7 +7,6 @@ import http.client
 import json
 import sys
 from contextlib import closing
-from typing import Any
 
 import pytest
 from asgiref.testing import ApplicationCommunicator
@@ -22,9 +21,10 @@ from admin_ui.wanted import Wanted
 from declbind.live.hub import get_hub
 from declbind.models import Event, Node, Traffic, Watch
 from declbind.outbound import relay
+from tests.console_forms import LIST
+from tests.json_types import JSONObject
 from tests.live import in_thread
 from tests.servers import DjangoServer
-from tests.test_admin_form import LIST
 
 LIVE, STREAM, ROWS = f"{LIST}live/", f"{LIST}live/stream/", f"{LIST}live/rows/"
 PATIENCE = 20.0
@@ -62,7 +62,7 @@ class Reader:
 
     def until(self, is_wanted):
         """Return the first wanted event: its name, data and id."""
-        said: dict[str, Any] = {}
+        said: JSONObject = {}
         for line in self._lines:
             if not line:
                 if said and is_wanted(said):
@@ -78,7 +78,7 @@ def tells(key):
     return lambda said: any(row["key"] == key for row in said.get("data", {}).get("rows", ()))
 
 
-# Over each server ---------------------------------------------------------------------------------------------------
+# Servers --------------------------------------------------------------------------------------------------------------
 
 
 class WsgiServer(DjangoServer):
@@ -102,7 +102,7 @@ def open_stream(server, headers, cursor):
 
 
 @pytest.mark.parametrize("program", ["uvicorn", "daphne"])
-def test_rows_are_pushed_as_they_come(program, django_server):
+def test_rows_are_pushed_at_once(program, django_server):
     """The server does not buffer the rows, the ids allow resuming, and a disconnected client is released."""
     server = django_server(program=program)
     headers = session_of(make_watcher())
@@ -183,7 +183,7 @@ async def open_here(user, **query):
 
 
 @pytest.mark.parametrize("loss", ["right", "session", "active", "staff"])
-async def test_a_stream_ends_with_its_viewers_right(loss, monkeypatch):
+async def test_a_stream_ends_with_the_permission_of_its_viewer(loss, monkeypatch):
     """The permission, the session, the account and the staff status are checked again; until then it continues."""
     monkeypatch.setattr(stream, "CHECK_SECONDS", 0.0)
     user = await in_thread(make_watcher)
@@ -249,7 +249,7 @@ async def test_a_stream_holds_the_watch_and_obeys_the_filters(monkeypatch):
     await pushed.close()
 
 
-async def test_a_silent_stream_says_that_it_is_there(monkeypatch):
+async def test_a_silent_stream_sends_comments(monkeypatch):
     """A proxy closes an idle connection."""
     monkeypatch.setattr(stream, "EXTRAS_SECONDS", 1000.0)
     monkeypatch.setattr(stream, "COMMENT_SECONDS", 0.0)
@@ -260,7 +260,7 @@ async def test_a_silent_stream_says_that_it_is_there(monkeypatch):
     await pushed.close()
 
 
-def test_only_who_may_watch_is_pushed_to():
+def test_the_push_needs_the_permission_to_watch():
     """The permissions are those of polls; a bad cursor is refused."""
     client = Client()
     assert client.get(STREAM, {"cursor": "e:0:0"}).status_code == 403

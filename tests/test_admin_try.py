@@ -1,4 +1,4 @@
-"""The page that tries a binding: who may ask what, what is shown to whom, and what it leaves behind."""
+"""The page that tries a binding: its permissions, its answers, and that it stores nothing."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from admin_ui.records import BindingRecordAdmin
 from declbind import WebsocketBinding
 from declbind.models import BindingRecord, BindingRevision, Connection, Event, Node
 from declbind.registry import override
+from tests.console_forms import LIST, save, staff
 from tests.factories import AnimalFactory, make_user
-from tests.test_admin_form import LIST, save, staff
 from tests.zoo.clients import ANIMALS
 from tests.zoo.models import Animal
 
@@ -31,7 +31,7 @@ READ = "zoo.view_animal"
 GROUPED = {**ANIMALS, "groups": ["legs-{legs}"]}
 
 
-def post(client: Client, **sent: Any) -> Any:
+def post(client: Client, **sent: object) -> Any:
     with override(GROUPED):
         return client.post(TRY, {"stream": "animals", **sent})
 
@@ -46,11 +46,11 @@ def text_of(response: Any) -> str:
     return str(response.content.decode())
 
 
-# Rights -------------------------------------------------------------------------------------------------------------
+# Permissions ----------------------------------------------------------------------------------------------------------
 
 
-def test_whoever_may_look_at_bindings_may_try_them():
-    """Nobody else; who is not logged in may log in."""
+def test_trying_a_binding_needs_the_permission_to_view_bindings():
+    """Other users are refused, and anonymous users are redirected to the login page."""
     assert get(staff(VIEW)).status_code == 200
     assert get(staff(CHANGE, name="editor")).status_code == 200
     assert get(staff(name="other")).status_code == 403
@@ -58,8 +58,11 @@ def test_whoever_may_look_at_bindings_may_try_them():
     assert f'href="{TRY}"' in staff(VIEW, name="third").get(LIST).content.decode()
 
 
-def test_another_user_takes_a_right_and_leaves_a_trace():
-    """One's own name and anonymous visitors are free; whether a user exists is not told without the right."""
+def test_trying_as_another_user_needs_a_permission_and_is_logged():
+    """Trying as oneself or as an anonymous visitor needs none.
+
+    Without it, the page does not disclose whether a user exists.
+    """
     make_user(username="ann")
     row = AnimalFactory.create()
     plain = staff(VIEW, name="plain")
@@ -78,16 +81,16 @@ def test_another_user_takes_a_right_and_leaves_a_trace():
     assert entry.change_message == f"Tried as ann: sees rows (subscribes), row {row.pk}."
 
 
-def test_the_own_key_is_not_taken_for_a_name():
-    """A user who is called like the viewer's key is another user."""
+def test_the_viewers_key_is_not_read_as_a_name():
+    """A user whose name equals the viewer's key is another user."""
     viewer = staff(VIEW, name="viewer")
     key = str(User.objects.get(username="viewer").pk)
     make_user(username=key)
     assert get(viewer, action="view", params='{"legs": 1}', who=key).context["trial"].user == "viewer"
 
 
-def test_carrying_out_takes_the_right_to_change_and_leaves_a_trace():
-    """It may run code of the project; validation alone may be asked by everybody who looks."""
+def test_carrying_out_needs_the_permission_to_change_and_is_logged():
+    """It may run the project's code. Every viewer may validate."""
     row = AnimalFactory.create(legs=2)
     ask = {"action": "update", "pk": row.pk, "values": "legs = 5"}
     reader = staff(VIEW, name="reader")
@@ -102,8 +105,8 @@ def test_carrying_out_takes_the_right_to_change_and_leaves_a_trace():
     assert row.legs == 2
 
 
-def test_values_are_for_those_who_may_view_the_model():
-    """In frames, in rows and in the text for a ticket; the reader is the control."""
+def test_values_need_the_permission_to_view_the_model():
+    """This holds for frames, rows and the text for a ticket. A user with the permission is the control."""
     row = AnimalFactory.create(name="hush-hush")
     for asked in ({"action": "view"}, {"action": "outbound"}):
         assert "hush-hush" in text_of(get(staff(VIEW, READ, name=f"r{asked['action']}"), pk=row.pk, **asked))
@@ -112,8 +115,8 @@ def test_values_are_for_those_who_may_view_the_model():
         assert "text, 9 characters" in shaped
 
 
-def test_who_else_is_connected_or_sees_the_row_is_for_watchers():
-    """Others learn how many, not who."""
+def test_names_of_recipients_need_the_permission_to_watch():
+    """Other users see only how many there are."""
     make_user(username="somebody")
     row = AnimalFactory.create(legs=2)
     now = timezone.now()
@@ -129,11 +132,11 @@ def test_who_else_is_connected_or_sees_the_row_is_for_watchers():
     assert "1 connection now." in counted
 
 
-# Asking -------------------------------------------------------------------------------------------------------------
+# Questions ------------------------------------------------------------------------------------------------------------
 
 
-def test_what_only_looks_has_its_question_in_the_address():
-    """The form leads there, so that it can be sent to a colleague; the address alone gives the same answer."""
+def test_a_question_that_changes_nothing_is_in_the_address():
+    """The form redirects to an address that gives the same answer to a colleague."""
     row = AnimalFactory.create(legs=2)
     client = staff(VIEW, READ)
     response = post(client, action="outbound", pk=row.pk, values="legs = 7", revision="")
@@ -148,7 +151,7 @@ def test_what_only_looks_has_its_question_in_the_address():
 
 
 def test_an_address_never_tries_a_write():
-    """A link may fill the form in, even one to carry out; only a form that is sent tries it."""
+    """A link can fill the form in. A write is tried only when the form is submitted."""
     row = AnimalFactory.create()
     page = get(staff(CHANGE), action="delete", pk=row.pk, carry_out="1")
     assert page.context["trial"] is None
@@ -160,8 +163,8 @@ def test_an_address_never_tries_a_write():
 
 
 @pytest.mark.parametrize("values", ["legs = 5\nname = Bea", '{"legs": 5, "name": "Bea"}'])
-def test_values_are_lines_or_an_object(values):
-    """Both mean the same."""
+def test_values_are_lines_or_a_json_object(values):
+    """Both forms have the same meaning."""
     row = AnimalFactory.create(legs=2)
     made = post(staff(VIEW, READ), action="update", pk=row.pk, values=values).context["trial"]
     assert made.question.values == {"legs": 5, "name": "Bea"}
@@ -180,7 +183,7 @@ def test_values_are_lines_or_an_object(values):
     ],
 )
 def test_unreadable_input_is_reported_beside_the_form(sent, text):
-    """What was typed stays there."""
+    """The form keeps the submitted values."""
     client = staff(CHANGE)
     response = post(client, **sent)
     page = text_of(response if response.status_code == 200 else get(client, **sent))
@@ -189,7 +192,10 @@ def test_unreadable_input_is_reported_beside_the_form(sent, text):
 
 
 def test_an_old_revision_and_an_edited_record_can_be_chosen():
-    """Revisions are those of the stream; an edited record is sent by the form, for an address has no room for it."""
+    """Only revisions of the stream are offered.
+
+    An edited record is submitted by the form, since it is too long for an address.
+    """
     record = save(GROUPED)
     record.permissions = {"view": False}
     record.save()
@@ -206,8 +212,8 @@ def test_an_old_revision_and_an_edited_record_can_be_chosen():
     assert BindingRecord.objects.get().permissions == {"view": False}
 
 
-def test_a_fault_of_code_is_shown_and_not_met():
-    """No project's code makes a page of ours fail."""
+def test_a_fault_in_code_is_shown():
+    """A fault in the project's code does not break the page."""
 
     class Failing(WebsocketBinding):
         model = Animal
@@ -223,18 +229,18 @@ def test_a_fault_of_code_is_shown_and_not_met():
     assert "the project&#x27;s code failed with RuntimeError: out of order" in text_of(page)
 
 
-def test_every_binding_links_to_each():
-    """The table of all leads to the trial of one, with the same question."""
+def test_the_table_links_to_the_trial_of_each_binding():
+    """The link contains the same question."""
     page = text_of(get(staff(VIEW), stream="", action="view", pk=AnimalFactory.create().pk))
     assert "By binding" in page
     assert "stream=animals&amp;action=view" in page
 
 
-# Leading on ---------------------------------------------------------------------------------------------------------
+# Links ----------------------------------------------------------------------------------------------------------------
 
 
-def test_the_answer_leads_to_the_live_page_and_into_a_ticket():
-    """The first for those who may watch; the text is there without scripts."""
+def test_the_answer_links_to_the_live_page_and_has_a_text_for_a_ticket():
+    """The link needs the permission to watch. The text needs no script."""
     row = AnimalFactory.create()
     page = text_of(get(staff(VIEW, WATCH), action="view", pk=row.pk))
     assert f'href="{LIST}live/?stream=animals&amp;row={row.pk}"' in page
@@ -242,15 +248,15 @@ def test_the_answer_leads_to_the_live_page_and_into_a_ticket():
     assert f'href="{LIST}live/' not in text_of(get(staff(VIEW, name="reader"), action="view", pk=row.pk))
 
 
-def test_other_pages_may_call_row_and_user_by_their_names():
-    """So that their links are the same for every page."""
+def test_an_address_may_use_the_short_names_of_row_and_user():
+    """Other pages of the console link here with them."""
     row = AnimalFactory.create()
     trial = get(staff(VIEW), action="view", row=row.pk, user="staff").context["trial"]
     assert (trial.question.pk, trial.user) == (row.pk, "staff")
 
 
-def test_a_try_is_no_event():
-    """The log is as it was, and so is the row."""
+def test_a_trial_adds_no_event():
+    """The log and the row are unchanged."""
     row = AnimalFactory.create()
     client = staff(CHANGE)
     before = list(Event.objects.values_list("pk", flat=True))
@@ -262,7 +268,7 @@ def test_a_try_is_no_event():
 
 
 class Markup(HTMLParser):
-    """Note what a strict Content-Security-Policy forbids, and controls without a label."""
+    """A parser that collects markup that a strict policy forbids, and controls without a label."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -286,8 +292,8 @@ class Markup(HTMLParser):
         self.inside_label -= tag == "label"
 
 
-def test_the_page_lives_with_a_strict_policy_and_labels_its_controls():
-    """No inline script, style or handler; each control has a label."""
+def test_the_page_keeps_to_a_strict_policy_and_labels_its_controls():
+    """There is no inline script, style or handler, and each control has a label."""
     row = AnimalFactory.create()
     page = text_of(get(staff(CHANGE, WATCH, READ), action="view", pk=row.pk))
     markup = Markup()
@@ -296,8 +302,8 @@ def test_the_page_lives_with_a_strict_policy_and_labels_its_controls():
     assert set(markup.controls) <= markup.labelled
 
 
-def test_what_is_typed_is_escaped():
-    """The page shows markup, it does not run it."""
+def test_input_is_escaped():
+    """The page shows markup in its input as text."""
     bad = "<script>alert(1)</script>"
     row = AnimalFactory.create(name=bad)
     client = staff(CHANGE, WATCH, READ)
@@ -312,7 +318,7 @@ urlpatterns = [path("house/", include((site.get_urls(), "admin"), namespace="hou
 
 
 @override_settings(ROOT_URLCONF=__name__)
-def test_a_site_of_the_projects_own_has_the_page():
+def test_the_page_works_under_another_admin_site():
     """Its links stay on that site."""
     client = staff(VIEW, WATCH)
     with override(GROUPED):
@@ -321,14 +327,14 @@ def test_a_site_of_the_projects_own_has_the_page():
     assert 'href="/admin/' not in text_of(page)
 
 
-# What a trial must not tell ------------------------------------------------------------------------------------------
+# What a trial must not disclose ---------------------------------------------------------------------------------------
 
 SPYING = {**ANIMALS, "groups": ["name-{name}"]}
 
 
 @pytest.mark.parametrize("right", [VIEW, "declbind.delete_bindingrecord"])
-def test_who_may_not_edit_cannot_ask_by_a_record_of_their_own(right):
-    """By its groups it would name any field of any row; the editor is the control."""
+def test_trying_an_edited_record_needs_the_permission_to_edit(right):
+    """Its groups could name any field of any row. An editor is the control."""
     row = AnimalFactory.create(name="hidden-value")
     ask = {"action": "outbound", "pk": row.pk, "document": json.dumps(SPYING)}
     told = post(staff(VIEW, right), **ask).content.decode()
@@ -343,7 +349,7 @@ def test_who_may_not_edit_cannot_ask_by_a_record_of_their_own(right):
 
 
 def test_an_edited_record_exposes_no_secret_that_its_author_may_not_expose():
-    """Even to one who may view the model; who may expose secrets is the control."""
+    """The permission to view the model is not enough. A user who may expose secrets is the control."""
     row = AnimalFactory.create(secret_token="sesame")
     record = {**ANIMALS, "fields": ["secret_token"], "sensitive": ["secret_token"]}
     ask = {"action": "outbound", "pk": row.pk, "document": json.dumps(record)}
@@ -353,8 +359,8 @@ def test_an_edited_record_exposes_no_secret_that_its_author_may_not_expose():
 
 
 @pytest.mark.parametrize("action", ["view", "outbound", "update"])
-def test_names_of_groups_tell_no_values_to_who_may_not_read_them(action):
-    """Nor do the params that lead to a row; whoever may view the model, and who watches, sees them."""
+def test_names_of_groups_with_values_need_the_permission_to_view(action):
+    """The same holds for params that find a row. Users who may view the model, and watchers, see them."""
     row = AnimalFactory.create(name="hidden-value", legs=4)
     ask = {"action": action, "pk": row.pk, "values": "" if action == "view" else "legs = 5"}
 
@@ -370,8 +376,8 @@ def test_names_of_groups_tell_no_values_to_who_may_not_read_them(action):
     assert "hidden-value" in told(WATCH, name="three")
 
 
-def test_why_a_row_is_not_seen_is_not_told_to_who_may_not_read_it():
-    """That it is outside of a condition is something about its values."""
+def test_the_reason_for_an_invisible_row_needs_the_permission_to_view():
+    """A row outside of a condition discloses something about its values."""
     row = AnimalFactory.create(status="lost")
     record = {**ANIMALS, "where": {"status": "open"}}
     for action in ("view", "update", "delete"):

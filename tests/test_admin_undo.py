@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import override_settings
 
 from declbind.models import BindingRecord, BindingRevision
-from tests.test_admin_form import LIST, POST, change_url, read_form, save, spoil, staff, tick
+from tests.console_forms import LIST, POST, change_url, read_form, save, spoil, staff, tick
 
 pytestmark = pytest.mark.django_db
 
 
-def edit(record: BindingRecord, **values: Any) -> BindingRevision:
+def edit(record: BindingRecord, **values: object) -> BindingRevision:
     """Store a change and return the revision before it."""
     before = BindingRevision.objects.filter(stream=record.stream).first()
     assert before is not None
@@ -34,7 +32,7 @@ def roll_back(client, revision, *, confirm: bool = True, **data: str):
     return client.post(url_of(revision), sent)
 
 
-def test_a_roll_back_is_a_new_revision_with_note_author_and_log(admin_client, admin_user):
+def test_a_rollback_is_a_new_revision_with_note_author_and_log(admin_client, admin_user):
     """The old revisions stay, and the log describes the edit."""
     record = save({**POST, "fields": ["title"]})
     old = edit(record, fields=["title", "body"])
@@ -95,8 +93,8 @@ def test_a_definition_that_is_no_longer_valid_is_refused_with_its_problems(admin
     assert record.fields == ["title"]
 
 
-def test_a_record_that_went_bad_can_be_rolled_back(admin_client):
-    """The rollback brings it into force, and so needs the confirmation."""
+def test_an_invalid_record_can_be_rolled_back(admin_client):
+    """The rollback puts it in force, so it needs the confirmation."""
     record = save(POST)
     old = edit(record, description="x")
     spoil(record, fields=["gone"])
@@ -136,7 +134,7 @@ def test_a_stream_that_a_file_took_meanwhile_is_refused(admin_client):
 
 
 def test_a_rollback_to_the_present_version_stores_nothing(admin_client):
-    """It is no edit."""
+    """Such a rollback is not an edit."""
     record = save(POST)
     revision = BindingRevision.objects.get()
     assert roll_back(admin_client, revision).status_code == 302
@@ -145,8 +143,8 @@ def test_a_rollback_to_the_present_version_stores_nothing(admin_client):
     assert record.definition() == POST
 
 
-def test_rolling_back_takes_the_permission_to_change():
-    """Restoring takes the permission to add, and sensitive fields need their own permission here too."""
+def test_rolling_back_needs_the_permission_to_change():
+    """Restoring needs the permission to add, and sensitive fields need their own permission."""
     record = save(POST)
     old = edit(record, description="x")
     viewer = staff("declbind.view_bindingrecord", "declbind.view_bindingrevision")
@@ -167,8 +165,8 @@ def test_rolling_back_takes_the_permission_to_change():
     assert not BindingRecord.objects.exists()
 
 
-def test_enabling_asks_first_and_says_what_it_opens(admin_client):
-    """Without the confirmation nothing is enabled, and a confirmation of other words does not count."""
+def test_enabling_needs_a_confirmation_of_what_it_opens(admin_client):
+    """Without the confirmation nothing is enabled, and a confirmation of another text does not count."""
     record = save({**POST, "enabled": False})
     data = {"action": "enable", "_selected_action": [record.pk]}
     page = admin_client.post(LIST, data).content.decode()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ from admin_ui.visible import VisibleRows
 from declbind.models import Event
 from declbind.registry import override
 from example_site.blog.models import Blog, Post
-from tests.test_admin_form import LIST, read_form, save, staff
+from tests.console_forms import LIST, read_form, save, staff
 
 pytestmark = pytest.mark.django_db
 
@@ -78,7 +78,7 @@ def rows() -> Iterator[Rows]:
 
 
 @pytest.fixture
-def register() -> Iterator[Any]:
+def register() -> Iterator[object]:
     """Yield a function that replaces the admin page of posts for the test."""
     own = admin.site._registry[Post]
     # Not with register(), which would need other addresses.
@@ -122,7 +122,7 @@ def telling(found: dict[str, str], text: str) -> set[str]:
     return {name for name, shown in found.items() if text in shown}
 
 
-def test_where_the_admin_page_shows_all_every_place_shows_both(rows: Rows) -> None:
+def test_every_place_shows_both_rows_if_the_admin_page_does(rows: Rows) -> None:
     """Control: the places that the other tests check do show values."""
     found = look_everywhere(rows)
     assert telling(found, SHOWN) == PLACES
@@ -130,7 +130,9 @@ def test_where_the_admin_page_shows_all_every_place_shows_both(rows: Rows) -> No
 
 
 @pytest.mark.parametrize("page", [HidingQueries, HidingObjects])
-def test_no_place_shows_values_of_a_row_that_its_admin_page_hides(rows: Rows, register: Any, page: Any) -> None:
+def test_no_place_shows_values_of_a_row_that_its_admin_page_hides(
+    rows: Rows, register: Callable[..., object], page: Any
+) -> None:
     """The page hides it in its list or one by one; the other row is shown."""
     register(page)
     found = look_everywhere(rows)
@@ -140,7 +142,7 @@ def test_no_place_shows_values_of_a_row_that_its_admin_page_hides(rows: Rows, re
 
 @pytest.mark.parametrize("page", [HidingQueries, HidingObjects])
 def test_a_console_that_checks_the_permission_alone_is_detected(
-    rows: Rows, register: Any, page: Any, monkeypatch: pytest.MonkeyPatch
+    rows: Rows, register: Callable[..., object], page: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Control: without the admin page's answer, the test above finds the hidden values."""
     register(page)
@@ -148,22 +150,22 @@ def test_a_console_that_checks_the_permission_alone_is_detected(
     assert telling(look_everywhere(rows), HIDDEN) >= {"row page", "try update", "try rows", "export"}
 
 
-def test_an_admin_page_that_fails_hides_all_and_the_pages_say_so(rows: Rows, register: Any) -> None:
-    """What it would have shown is unknown; its exception may quote a row, so it is not repeated."""
+def test_an_admin_page_that_fails_hides_all_rows(rows: Rows, register: Callable[..., object]) -> None:
+    """The pages report it without the exception, which may quote a row."""
     register(Failing)
     found = look_everywhere(rows)
     assert telling(found, HIDDEN) == telling(found, SHOWN) == set()
     assert telling(found, "LookupError") == {"row page", "try update", "try rows", "why", "panel"}
 
 
-def test_a_search_does_not_find_a_hidden_row_by_its_values(rows: Rows, register: Any) -> None:
+def test_a_search_does_not_find_a_hidden_row_by_its_values(rows: Rows, register: Callable[..., object]) -> None:
     """Finding it would disclose them."""
     assert len(rows.viewer.get(LIVE, {"q": HIDDEN}).context["rows"]) == 1
     register(HidingQueries)
     assert len(rows.viewer.get(LIVE, {"q": HIDDEN}).context["rows"]) == 0
 
 
-def test_a_deleted_row_is_hidden_where_the_page_limits_rows(rows: Rows, register: Any) -> None:
+def test_a_deleted_row_is_hidden_where_the_page_limits_rows(rows: Rows, register: Callable[..., object]) -> None:
     """Whether it would have been shown is unknown."""
     register(HidingQueries)
     rows.shown.delete()
@@ -172,8 +174,8 @@ def test_a_deleted_row_is_hidden_where_the_page_limits_rows(rows: Rows, register
     assert SHOWN not in rows.viewer.get(f"{LIVE}row/e{gone.pk}/").content.decode()
 
 
-def test_a_page_of_rows_costs_one_query(rows: Rows, register: Any) -> None:
-    """The number of rows on it does not matter."""
+def test_a_page_of_rows_costs_one_query(rows: Rows, register: Callable[..., object]) -> None:
+    """The number of rows on the page does not matter."""
     register(HidingQueries)
     posts = [add(f"post {number}") for number in range(20)]
     request = RequestFactory().get("/")
@@ -188,7 +190,7 @@ def test_a_page_of_rows_costs_one_query(rows: Rows, register: Any) -> None:
     assert len([query for query in queries if query["sql"].startswith("SELECT")]) == 1
 
 
-def test_a_page_without_code_of_its_own_costs_nothing(rows: Rows, register: Any) -> None:
+def test_an_admin_page_without_own_code_costs_no_query(rows: Rows, register: Callable[..., object]) -> None:
     """Django's own page shows all rows to users who may view the model."""
     register(admin.ModelAdmin)
     seen = VisibleRows(admin.site, RequestFactory().get("/"))
@@ -198,7 +200,7 @@ def test_a_page_without_code_of_its_own_costs_nothing(rows: Rows, register: Any)
     assert len(queries) == 0
 
 
-def test_a_proxy_is_limited_by_the_page_of_its_model(register: Any) -> None:
+def test_a_proxy_is_limited_by_the_page_of_its_model(register: Callable[..., object]) -> None:
     """Its rows are the same."""
     register(HidingQueries)
 

@@ -65,8 +65,8 @@ def test_the_page_answers_the_question_of_its_address(watcher):
     assert f"row={row.pk}" in text
 
 
-def test_a_question_without_its_parts_is_answered_by_what_is_missing(watcher):
-    """Nothing is guessed, and the submitted values stay."""
+def test_an_incomplete_question_is_answered_by_what_is_missing(watcher):
+    """Nothing is guessed, and the page keeps the submitted values."""
     assert "one of them is missing" in watcher.get(PAGE, {"stream": "numbers"}).content.decode()
     answer = watcher.get(PAGE, {"stream": "numbers", "row": "1", "at": "yesterday"}).content.decode()
     assert "Expected a time such as" in answer
@@ -83,7 +83,7 @@ def test_a_time_is_read_or_refused(watcher, at):
     assert ("Expected a time" in answer.content.decode()) == (at in ("99:99", "2026-13-99 10:00"))
 
 
-def test_the_page_needs_the_right_to_watch(client):
+def test_the_page_needs_the_permission_to_watch(client):
     """Other users must not learn who received what."""
     user = User.objects.create_user("staff", is_staff=True)
     client.force_login(user)
@@ -91,7 +91,7 @@ def test_the_page_needs_the_right_to_watch(client):
     assert Client().get(PAGE).status_code == 302
 
 
-def test_the_connection_is_linked_for_those_who_may_see_it(watcher):
+def test_the_link_to_a_connection_needs_the_permission_to_view_it(watcher):
     """Other users see only that there is a connection."""
     with override_bindings(NUMBERS):
         row = stored()
@@ -123,7 +123,7 @@ def test_the_verb_prints_the_answers_and_its_exit_status_says_how_sure_they_are(
         assert explain("numbers", "", "--offset", str(offset + 100))[1] == 4
 
 
-def test_the_verb_connections_lists_who_is_there():
+def test_the_verb_connections_lists_open_connections():
     """The verb prints text or JSON, with the subscriptions of each connection."""
     user = make_user()
     attend(user, [["numbers", "name-a", None, 4, ""]])
@@ -135,7 +135,7 @@ def test_the_verb_connections_lists_who_is_there():
     assert json.loads(run("connections", "--stream", "other", "--format", "json")[0])["total"] == 0
 
 
-def test_the_verb_kick_disconnects_blocks_and_lets_in():
+def test_the_verb_kick_disconnects_blocks_and_unblocks():
     """The verb has the effects of the page."""
     user = make_user()
     attend(user)
@@ -150,7 +150,7 @@ def test_the_verb_kick_disconnects_blocks_and_lets_in():
 
 
 @pytest.mark.parametrize("words", [(), ("--connection", "c", "--user", "x"), ("--connection", "c", "--block", "5")])
-def test_the_verb_kick_wants_exactly_one_of_both(words):
+def test_the_verb_kick_needs_exactly_one_of_user_and_connection(words):
     """The message says so."""
     from django.core.management import CommandError
 

@@ -13,6 +13,7 @@ from declbind.live.hub import get_hub
 from declbind.models import Traffic
 from declbind.testing import Client
 from tests.factories import make_user
+from tests.json_types import JSONObject
 from tests.live import in_thread
 
 HOST = (b"host", b"testserver")
@@ -33,8 +34,8 @@ async def open_sockets(stack: AsyncExitStack, count: int, **client: Any) -> list
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_user_has_so_many_sockets_and_no_more(settings):
-    """Others are not affected, and a socket that is closed makes room."""
+async def test_the_sockets_of_a_user_are_limited(settings):
+    """Other users are not affected, and a closed socket makes room for another."""
     settings.DECLBIND = {"MAX_CONNECTIONS_PER_USER": 2}
     ann, bob = await in_thread(make_user), await in_thread(make_user)
     async with AsyncExitStack() as stack:
@@ -50,8 +51,8 @@ async def test_a_user_has_so_many_sockets_and_no_more(settings):
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_process_that_counts_nothing_is_noticed(settings, monkeypatch):
-    """The control."""
+async def test_a_process_without_a_count_is_detected(settings, monkeypatch):
+    """Negative control of the previous test."""
     settings.DECLBIND = {"MAX_CONNECTIONS_PER_USER": 2}
     monkeypatch.setattr(Admission, "enter", lambda *args: True)
     monkeypatch.setattr(Admission, "leave", lambda *args: None)
@@ -60,11 +61,11 @@ async def test_a_process_that_counts_nothing_is_noticed(settings, monkeypatch):
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_an_address_has_so_many_sockets_and_no_more(settings):
-    """Anonymous clients are distinguished by address; behind a proxy, by the address that the proxy has seen."""
+async def test_the_sockets_of_an_address_are_limited(settings):
+    """Behind a proxy, anonymous clients are distinguished by the address that the proxy has seen."""
     settings.DECLBIND = {"MAX_CONNECTIONS_PER_ADDRESS": 1, "TRUSTED_PROXIES": 1}
-    first: dict[str, Any] = {"headers": [HOST, (b"x-forwarded-for", b"192.0.2.1")]}
-    other: dict[str, Any] = {"headers": [HOST, (b"x-forwarded-for", b"192.0.2.1, 192.0.2.2")]}
+    first: JSONObject = {"headers": [HOST, (b"x-forwarded-for", b"192.0.2.1")]}
+    other: JSONObject = {"headers": [HOST, (b"x-forwarded-for", b"192.0.2.1, 192.0.2.2")]}
     async with AsyncExitStack() as stack:
         assert await open_sockets(stack, 2, **first) == [None, 4429]
         assert await open_sockets(stack, 2, **other) == [None, 4429]
@@ -89,8 +90,8 @@ ADDRESSES: list[tuple[int, Any, list[str], str]] = [
 
 
 @pytest.mark.parametrize(("proxies", "client", "forwarded", "address"), ADDRESSES)
-def test_an_address_is_what_the_outermost_trusted_proxy_has_seen(proxies, client, forwarded, address, settings):
-    """What a client writes into the header itself stands before that and counts for nothing."""
+def test_an_address_is_the_one_that_the_outermost_trusted_proxy_saw(proxies, client, forwarded, address, settings):
+    """Entries that a client writes into the header itself come before it and do not count."""
     settings.DECLBIND = {"TRUSTED_PROXIES": proxies}
     headers = [(b"x-forwarded-for", value.encode()) for value in forwarded]
     assert client_address({"client": client, "headers": headers}) == address

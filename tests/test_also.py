@@ -8,7 +8,7 @@ from declbind.models import Event
 from declbind.outbound.triggers import upkeep
 from declbind.record_validation import validate_document
 from declbind.testing import capture_events, override_bindings
-from tests.test_capture import actions, uncaptured, watching
+from tests.captured_events import actions, uncaptured, watching
 from tests.zoo.models import Animal, Feather, Food, Herd, Keeper, Lorry, Membership, Truck, Vehicle
 
 pytestmark = pytest.mark.django_db
@@ -30,14 +30,14 @@ def owls(ann):
     return [Animal.objects.create(name=f"Owl {number}", keeper=ann) for number in range(2)]
 
 
-def told(events):
-    """Return the keys of the rows that were sent, each write by itself; all of them as updates."""
+def sent_keys(events):
+    """Return the keys of the rows that each write sent, all of them as updates."""
     assert all(action == "update" for event in events for _, action in event.changes)
     return [event.pk for event in events]
 
 
 def test_rows_are_sent_when_a_row_they_refer_to_changes(ann, owls):
-    """By save, update and bulk_update; a change of another keeper sends nothing."""
+    """This holds for save, update and bulk_update. A change of another keeper sends nothing."""
     other = Keeper.objects.create(name="Bob")
     with watching(BY_KEEPER) as events:
         ann.name = "Anne"
@@ -45,7 +45,7 @@ def test_rows_are_sent_when_a_row_they_refer_to_changes(ann, owls):
         Keeper.objects.update(retired=True)
         Keeper.objects.bulk_update([ann, other], ["name"])
         other.save()
-    assert told(events) == [owl.pk for owl in owls] * 3
+    assert sent_keys(events) == [owl.pk for owl in owls] * 3
 
 
 @pytest.mark.needs_triggers
@@ -74,7 +74,7 @@ def test_without_the_key_nothing_is_sent(ann, owls):
 
 
 def test_rows_are_sent_when_referring_rows_are_created_moved_or_deleted(owls):
-    """Both the row that it belonged to and the row that it belongs to now are sent."""
+    """Both the row that it referred to and the row that it refers to now are sent."""
     first, second = owls
     with watching(BY_FEATHER) as events:
         feather = Feather.objects.create(animal=first, colour="red")
@@ -84,7 +84,7 @@ def test_rows_are_sent_when_referring_rows_are_created_moved_or_deleted(owls):
         Feather.objects.bulk_create([Feather(animal=second, colour="blue")])
         Feather.objects.filter(animal=first).delete()
         Feather.objects.all()._raw_delete("default")
-    assert told(events) == [
+    assert sent_keys(events) == [
         first.pk,
         first.pk, second.pk,
         second.pk, first.pk,
@@ -104,10 +104,10 @@ def test_rows_are_sent_when_listed_rows_change(owls):
         hay.save()
         owl.foods.clear()
         hay.save()
-    assert told(events) == [owl.pk] * 3
+    assert sent_keys(events) == [owl.pk] * 3
 
 
-def test_every_step_of_a_path_counts(ann, owls):
+def test_a_change_at_any_step_of_a_path_sends_the_row(ann, owls):
     """A feather is sent when the keeper of its animal changes, and when the animal gets another keeper."""
     feather = Feather.objects.create(animal=owls[0], colour="red")
     with watching(FEATHERS) as events:
@@ -115,7 +115,7 @@ def test_every_step_of_a_path_counts(ann, owls):
         owls[0].keeper = None
         owls[0].save()
         ann.save()
-    assert told(events) == [feather.pk] * 2
+    assert sent_keys(events) == [feather.pk] * 2
 
 
 def test_rows_are_sent_when_a_parents_table_is_written(owls):
@@ -124,7 +124,7 @@ def test_rows_are_sent_when_a_parents_table_is_written(owls):
     herds = {"stream": "trucks", "model": "zoo.Truck", "fields": ["load"], "also": ["vehicle_ptr"]}
     with watching(herds) as events:
         Vehicle.objects.filter(pk=lorry.pk).update(plate="B")
-    assert set(told(events)) == {lorry.pk}
+    assert set(sent_keys(events)) == {lorry.pk}
     assert Truck.objects.get(pk=lorry.pk).plate == "B"
 
 
@@ -136,8 +136,8 @@ def test_a_cascaded_row_is_reported_once(owls):
     assert actions(events) == [("feathers", feather.pk, ["delete"])]
 
 
-def test_lists_of_both_sides_and_through_rows_with_a_model_of_their_own(owls):
-    """The path names the list as a query does from the other side."""
+def test_lists_are_followed_from_both_sides_and_through_own_models(owls):
+    """The path uses the name that a query uses from the other side."""
     herd = Herd.objects.create(name="one")
     with watching({**ANIMALS, "also": ["herd"]}) as events:
         member = Membership.objects.create(herd=herd, animal=owls[0])
@@ -145,7 +145,7 @@ def test_lists_of_both_sides_and_through_rows_with_a_model_of_their_own(owls):
         herd.save()
         member.delete()
         herd.save()
-    assert told(events) == [owls[0].pk] * 3
+    assert sent_keys(events) == [owls[0].pk] * 3
 
 
 def test_the_number_of_statements_is_bounded(ann):
@@ -188,7 +188,7 @@ def test_triggers_watch_the_relations_too(ann, owls):
             cursor.execute("UPDATE zoo_feather SET animal_id = %s WHERE id = %s", [owls[1].pk, feather.pk])
             ann.save()
         upkeep.remove("default")
-    assert sorted(told(events)) == sorted([owl.pk for owl in owls] * 3)
+    assert sorted(sent_keys(events)) == sorted([owl.pk for owl in owls] * 3)
 
 
 def test_reading_only_after_the_write_is_detected(owls, monkeypatch):
@@ -207,7 +207,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("paths", "text"), FAULTS, ids=[paths[0] for paths, _ in FAULTS])
-def test_a_path_that_leads_nowhere_is_a_problem_with_its_place(paths, text):
+def test_a_path_without_a_relation_is_a_problem_with_its_place(paths, text):
     """The message lists the possible relations."""
     _, problems = validate_document({**ANIMALS, "also": paths})
     assert [problem.path for problem in problems] == ["$.also[0]"]

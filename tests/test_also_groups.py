@@ -1,4 +1,4 @@
-"""The record key `also` where code makes the groups: a row leaves a group when a row that it is related to changes."""
+"""The record key `also` with groups made by code: related rows move a row between groups."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class ByFoods(WebsocketBinding):
 
 
 class ByTemplate(WebsocketBinding):
-    """A binding beside it whose groups are no code."""
+    """A binding of the same model whose groups are templates."""
 
     model = Animal
     stream = "plain"
@@ -108,28 +108,30 @@ def check_that_a_row_leaves_the_group_of_the_old_name(ann: Keeper, owl: Animal, 
 
 
 @pytest.mark.parametrize("write", RENAMES)
-def test_a_row_leaves_the_group_of_the_old_name(ann: Keeper, owl: Animal, write: Any) -> None:
+def test_a_row_leaves_the_group_of_the_old_name(ann: Keeper, owl: Animal, write: object) -> None:
     """The old groups are those before the write, for every kind of write."""
     check_that_a_row_leaves_the_group_of_the_old_name(ann, owl, write)
 
 
-def test_groups_read_only_after_the_write_would_be_caught(
+def test_groups_read_only_after_the_write_are_detected(
     ann: Keeper, owl: Animal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Negative control of the previous test."""
     monkeypatch.setattr(WrittenRows, "unknown", lambda *args: [])
     with pytest.raises(AssertionError):
         check_that_a_row_leaves_the_group_of_the_old_name(ann, owl, rename)
 
 
 def test_a_row_that_stays_in_its_group_is_reported_once(ann: Keeper, owl: Animal) -> None:
+    """It gets one update."""
     with override_bindings(ByKeeper), capture_events() as events:
         ann.retired = True
         ann.save()
     assert [event.changes for event in events] == [[("of-ann", "update")]]
 
 
-def test_a_related_row_is_deleted(ann: Keeper, owl: Animal) -> None:
-    """Its rows leave the groups that depend on it."""
+def test_deleting_a_related_row_moves_its_rows(ann: Keeper, owl: Animal) -> None:
+    """The rows leave the groups that depend on it."""
     feather = Feather.objects.create(animal=owl, colour="red")
     Feather.objects.create(animal=owl, colour="blue")
     with override_bindings(ByFeathers), capture_events() as events:
@@ -137,8 +139,8 @@ def test_a_related_row_is_deleted(ann: Keeper, owl: Animal) -> None:
     assert [event.changes for event in events] == [[("red", "delete"), ("blue", "update")]]
 
 
-def test_a_related_row_is_created(owl: Animal) -> None:
-    """The rows' old groups are those before the insert, of one or of many rows."""
+def test_creating_a_related_row_moves_its_rows(owl: Animal) -> None:
+    """The old groups are those before the insert, of one or of many rows."""
     Feather.objects.create(animal=owl, colour="blue")
     with override_bindings(ByFeathers), capture_events() as events:
         Feather.objects.create(animal=owl, colour="red")
@@ -149,7 +151,7 @@ def test_a_related_row_is_created(owl: Animal) -> None:
     ]
 
 
-def test_a_related_row_is_moved(ann: Keeper, owl: Animal) -> None:
+def test_moving_a_related_row_moves_both_of_its_rows(ann: Keeper, owl: Animal) -> None:
     """Each of the two rows leaves or enters the group."""
     crow = Animal.objects.create(name="crow", keeper=ann)
     feather = Feather.objects.create(animal=owl, colour="red")
@@ -162,8 +164,8 @@ def test_a_related_row_is_moved(ann: Keeper, owl: Animal) -> None:
     ]
 
 
-def test_unknown_old_groups_are_a_resync(ann: Keeper, owl: Animal) -> None:
-    """An update shows only afterwards which rows its value refers to."""
+def test_unknown_old_groups_cause_a_resync(ann: Keeper, owl: Animal) -> None:
+    """Which rows the value of an update refers to is known only after the write."""
     crow = Animal.objects.create(name="crow", keeper=ann)
     Feather.objects.create(animal=owl, colour="red")
     with override_bindings(ByFeathers), capture_events() as events:
@@ -175,7 +177,7 @@ def test_unknown_old_groups_are_a_resync(ann: Keeper, owl: Animal) -> None:
 
 
 def test_rows_of_a_list_leave_their_groups(owl: Animal) -> None:
-    """By `add`, `remove`, `set` and `clear`."""
+    """This holds for `add`, `remove`, `set` and `clear`."""
     hay, mice = Food.objects.create(name="hay"), Food.objects.create(name="mice")
     with override_bindings(ByFoods), capture_events() as events:
         owl.foods.add(hay)
@@ -191,6 +193,7 @@ def test_rows_of_a_list_leave_their_groups(owl: Animal) -> None:
 
 
 def test_set_of_a_list_moves_a_row_once(owl: Animal) -> None:
+    """Its removals and additions are one change."""
     hay, mice = Food.objects.create(name="hay"), Food.objects.create(name="mice")
     owl.foods.add(hay)
     with override_bindings(ByFoods), capture_events() as events:
@@ -203,8 +206,8 @@ def test_set_of_a_list_moves_a_row_once(owl: Animal) -> None:
 
 
 @pytest.mark.needs_triggers
-def test_a_mark_does_not_contain_old_groups(ann: Keeper, owl: Animal) -> None:
-    """Raw SQL has renamed the keeper, so the old groups are unknown: a resync, and the plain binding's event."""
+def test_a_mark_of_a_trigger_causes_a_resync(ann: Keeper, owl: Animal) -> None:
+    """Raw SQL renames the keeper, so the old groups are unknown. The binding without code gets its event."""
     bindings = [type(f"Marked{cls.__name__}", (cls,), {"capture": "triggers"}) for cls in (ByKeeper, ByTemplate)]
     with override_bindings(*bindings):
         upkeep.install("default")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
@@ -18,11 +17,12 @@ from declbind.models import BindingRecord
 from declbind.record_validation import validate_document
 from declbind.testing import override_bindings
 from tests.factories import make_user
+from tests.json_types import JSONObject
 from tests.live import NUMBERS, code_of, in_thread, next_payload, store, subscribe
-from tests.test_live_revocation import log_in
+from tests.logins import log_in
 from tests.zoo.clients import ANIMALS
 
-USERS: dict[str, Any] = {
+USERS: JSONObject = {
     "nobody": None,
     "anonymous": AnonymousUser(),
     "user": User(username="user"),
@@ -42,7 +42,7 @@ LET_IN = {
 
 @pytest.mark.parametrize("rule", LET_IN)
 def test_a_rule_without_a_codename_admits_its_users(rule):
-    """Active users who are logged in; of these, staff users; everyone; nobody."""
+    """The rules admit logged-in active users, staff users, everyone or nobody."""
     assert {name for name, user in USERS.items() if is_in_audience(user, rule)} == LET_IN[rule]
     binding = build_binding(BindingSpec.from_dict({**ANIMALS, "permissions": dict.fromkeys(ACTIONS, rule)}))
     for name, user in USERS.items():
@@ -53,7 +53,7 @@ def test_a_rule_without_a_codename_admits_its_users(rule):
 
 @pytest.mark.parametrize("word", ["authenticated", "staff"])
 def test_a_rule_applies_to_one_action_or_to_all_four(word):
-    """It is no codename that must exist."""
+    """It is not validated as a codename."""
     for permissions in (word, {"view": word}, dict.fromkeys(ACTIONS, word)):
         spec, problems = validate_document({**ANIMALS, "permissions": permissions})
         assert problems == []
@@ -68,8 +68,8 @@ def test_a_mistyped_rule_is_not_taken_for_a_codename(typed, meant):
     assert problem.message.endswith(f"Did you mean {meant!r}?")
 
 
-def test_the_console_has_words_for_them():
-    """In the list, in the command and in the reasons of a trial."""
+def test_the_console_describes_the_rules_in_words():
+    """The list, the command and the reasons of a trial do so."""
     rules = {"view": "authenticated", "create": "staff", "update": False, "delete": True}
     record = BindingRecord().assign({**ANIMALS, "permissions": rules})
     assert dict(summarise_record(record, {}).who) == {

@@ -27,7 +27,7 @@ class KeeperBinding(WebsocketBinding):
 
 @pytest.fixture
 def define():
-    """Return a function that runs the text of a module and puts it among the imported ones."""
+    """Return a function that executes the text of a module and adds it to the imported modules."""
     names = []
 
     def define(text, name="shop.models"):
@@ -125,14 +125,14 @@ VARIANTS = {
 
 @pytest.mark.parametrize("text", VARIANTS)
 def test_each_way_to_write_a_class_is_recognized(app, text):
-    """A class without fields there is named as such."""
+    """A class without fields is reported with that problem."""
     (app / "binding.py").write_text(text)
     end = " It has neither 'fields' nor 'exclude', and would be left out."
     assert checks.check_classes() == [unimported("unread_shop.binding", "A", VARIANTS[text], end)]
 
 
-def test_what_an_unread_file_has_beside_bindings_is_not_reported(app):
-    """Bases, classes of other packages, tests, and files that are imported or no Python."""
+def test_other_classes_of_an_unimported_file_are_not_reported(app):
+    """These are bases, classes of other packages, tests, and files that are imported or not Python."""
     (app / "base.py").write_text("from declbind import Binding\nclass Base(Binding):\n    fields = ['name']\n")
     (app / "other.py").write_text(
         "# not declbind's\nfrom other import Binding\nclass A(Binding):\n    model = stream = 1\n"
@@ -161,7 +161,7 @@ def test_the_classes_of_bindings_modules_are_not_reported():
     "module", ["shop.models", "shop.binding", "shop.consumers", "shop.live.streams", "__mp_main__"]
 )
 def test_a_class_of_any_imported_module_is_in_force_and_reported(define, module):
-    """As in Channels 1.x, whose documentation had them in models.py, binding.py and consumers.py."""
+    """Channels 1.x allowed this: its documentation had bindings in models.py, binding.py and consumers.py."""
     define(CLASS, module)
     with capture_events() as events:
         assert "scattered" in streams()
@@ -172,7 +172,7 @@ def test_a_class_of_any_imported_module_is_in_force_and_reported(define, module)
 
 
 def test_a_class_that_is_imported_after_the_start_is_in_force(define):
-    """asgi.py imports the consumers when the apps are ready; nobody asks for a new registry."""
+    """asgi.py imports the consumers when the apps are ready, and nothing requests a new registry."""
     check_version()
     assert "scattered" not in get_registry().by_stream
     with capture_events() as events:
@@ -181,8 +181,8 @@ def test_a_class_that_is_imported_after_the_start_is_in_force(define):
     assert [event.stream for event in events] == ["scattered"]
 
 
-def test_a_class_is_found_when_its_module_has_it(define, monkeypatch):
-    """The look at a class that is just being defined comes too early, and is repeated."""
+def test_a_class_is_found_once_its_module_has_it(define, monkeypatch):
+    """The first search happens while the class is being defined, and is repeated."""
     seen = []
 
     def look(sender, **kwargs):
@@ -199,7 +199,9 @@ def test_a_class_is_found_when_its_module_has_it(define, monkeypatch):
     assert not code.has_new_classes()
 
 
-def test_a_class_that_never_gets_into_a_module_is_not_waited_for_for_ever(monkeypatch):
+def test_the_search_for_a_class_without_a_module_ends(monkeypatch):
+    """The search is repeated a limited number of times."""
+
     class Local(WebsocketBinding):
         model, stream, fields = Keeper, "local", ("name",)
 
@@ -210,7 +212,7 @@ def test_a_class_that_never_gets_into_a_module_is_not_waited_for_for_ever(monkey
 
 
 def test_a_class_without_fields_is_reported_wherever_it_is(define):
-    """It is left out, as one of bindings.py would be."""
+    """It is left out, like one in bindings.py."""
     define(CLASS.replace('fields = ["name"]', ""))
     assert "scattered" not in streams()
     [message] = checks.check_bindings()
@@ -221,7 +223,7 @@ def test_a_class_without_fields_is_reported_wherever_it_is(define):
 
 
 def test_abstract_bases_and_their_subclasses(define):
-    """A class without model and stream is a base; a subclass that keeps its parent's stream takes its place."""
+    """A class without model and stream is a base. A subclass that keeps its parent's stream replaces the parent."""
     define(
         CLASS
         + """
@@ -246,7 +248,8 @@ class Sibling(Base):
     ]
 
 
-def test_a_subclass_with_a_stream_of_its_own_is_one_more(define):
+def test_a_subclass_with_an_own_stream_is_an_additional_binding(define):
+    """The parent stays in force."""
     define(
         CLASS
         + """
@@ -284,8 +287,8 @@ def make(name):
 """
 
 
-def test_a_class_that_a_function_makes_counts_where_a_module_has_it(define):
-    """Otherwise it is reported, as long as somebody keeps it."""
+def test_a_class_made_by_a_function_counts_if_a_module_contains_it(define):
+    """Otherwise it is reported as long as something refers to it."""
     factory = define(FACTORY, "shop.factory")
     define("from shop.factory import make\nKept = make('kept')", "shop.models")
     lost = factory.make("lost")
@@ -310,8 +313,8 @@ def test_a_class_that_a_test_puts_in_force_is_not_reported(define):
     ("line", "reason"),
     [("model = 'zoo.Keeper'", "it has a model and no stream"), ("stream = 'lost'", "it has a stream and no model")],
 )
-def test_half_a_binding_is_reported(define, line, reason):
-    """Unless it is the base of others."""
+def test_an_incomplete_binding_is_reported(define, line, reason):
+    """It is not reported if it is the base of other classes."""
     module = define(f"from declbind import WebsocketBinding\nclass Half(WebsocketBinding):\n    {line}\n")
     assert checks.check_classes() == [unbound("Half", reason)]
     whole = type("Whole", (module.Half,), {"model": Keeper, "stream": "whole", "fields": ["name"]})
@@ -321,21 +324,21 @@ def test_half_a_binding_is_reported(define, line, reason):
 
 @pytest.mark.parametrize("module", ["shop.tests", "shop.tests.test_live", "shop.live_test", "conftest"])
 def test_classes_of_test_modules_do_not_count(define, module):
-    """Tests put them in force when they want to."""
+    """Tests put their bindings in force themselves."""
     define(CLASS, module)
     assert "scattered" not in streams()
     assert checks.check_classes() == []
 
 
 def test_classes_that_are_built_from_records_do_not_count():
-    """They have a source already."""
+    """Their source is the record."""
     with override_bindings({"stream": "record", "model": "zoo.Keeper", "fields": ["name"]}) as registry:
         assert registry.by_stream["record"] not in code.find_scattered()
         assert checks.check_classes() == []
 
 
-def test_a_reloaded_module_has_its_new_class_only(module_folder):
-    """The old class is kept by whoever has imported it."""
+def test_only_the_new_class_of_a_reloaded_module_counts(module_folder):
+    """Modules that imported the old class still refer to it."""
     path = module_folder / "reloaded_shop.py"
     path.write_text(CLASS)
     module = importlib.import_module("reloaded_shop")
@@ -353,7 +356,8 @@ def current_registry_of(stream):
     return refresh(force=True).by_stream[stream]
 
 
-def test_a_class_of_a_module_that_is_gone_does_not_count(define):
+def test_a_class_of_a_removed_module_does_not_count(define):
+    """The class itself still exists."""
     module = define(CLASS)
     assert "scattered" in streams()
     del sys.modules["shop.models"]
@@ -371,7 +375,7 @@ def test_a_stream_that_two_modules_define_is_an_error_of_both(define):
 
 @pytest.mark.django_db(transaction=True)
 async def test_a_demultiplexer_that_names_a_class_that_is_not_in_force_is_logged(caplog):
-    """Clients are answered, and the developer finds the reason in the log, once."""
+    """Clients get an answer, and the log has the reason, once."""
 
     class Local(WebsocketBinding):
         model, stream, fields = Keeper, "local", ("name",)

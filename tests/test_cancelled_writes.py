@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 from django.db import connection, transaction
@@ -12,7 +12,8 @@ from django.db import connection, transaction
 from declbind.outbound import batch, catalog, inserts, saves, written_rows
 from declbind.outbound.lists import forget_list_managers
 from declbind.testing import capture_events, override_bindings
-from tests.test_capture import uncaptured
+from tests.captured_events import uncaptured
+from tests.json_types import JSONObject
 from tests.test_strange_tables import IS_SQLITE, run
 from tests.zoo.models import Animal, Country, Food, Keeper
 
@@ -48,7 +49,7 @@ def cancel(table: str, event: str, condition: str = "") -> None:
     )
 
 
-def attempt(write: Callable[[], Any]) -> str:
+def attempt(write: Callable[[], object]) -> str:
     """Return the result or the error of a write, as a text."""
     try:
         with transaction.atomic():
@@ -57,7 +58,11 @@ def attempt(write: Callable[[], Any]) -> str:
         return f"{type(error).__name__}: {error}"
 
 
-def write_beside_plain(write: Callable[[], Any], *bindings: Any) -> Any:
+#: Kind, key, actions and data of an event.
+Described: TypeAlias = tuple[str, object, list[str], JSONObject]
+
+
+def write_beside_plain(write: Callable[[], object], *bindings: Mapping[str, object]) -> list[Described]:
     """Write, and check that the result is the same as without declbind; return the events."""
     with uncaptured(), transaction.atomic():
         plain = attempt(write)
@@ -69,11 +74,11 @@ def write_beside_plain(write: Callable[[], Any], *bindings: Any) -> Any:
     return [(event.kind, event.pk, [action for _, action in event.changes], event.data) for event in events]
 
 
-def two_countries() -> list[Any]:
+def two_countries() -> list[Country]:
     return [Country(code="aa", name="A"), Country(code="bb", name="B")]
 
 
-def two_keepers(*keys: int) -> list[Any]:
+def two_keepers(*keys: int) -> list[Keeper]:
     return [Keeper(pk=key, name=name) for key, name in zip(keys or (None, None), "AB", strict=True)]
 
 
@@ -82,7 +87,7 @@ def upsert(rows: list[Any]) -> Any:
     return type(rows[0]).objects.bulk_create(rows, update_conflicts=True, **fields)
 
 
-INSERTS: dict[str, Callable[[], Any]] = {
+INSERTS: dict[str, Callable[[], object]] = {
     "save": lambda: Country(code="aa", name="A").save(),
     "force_insert": lambda: Country(code="aa", name="A").save(force_insert=True),
     "create": lambda: Country.objects.create(code="aa", name="A"),
@@ -108,14 +113,14 @@ def created() -> list[Any]:
 @pytest.mark.parametrize("keys", GROUPED, ids=["constant", "grouped"])
 @pytest.mark.parametrize("condition", ["", "NEW.name = 'A'"], ids=["all", "some"])
 @pytest.mark.parametrize("insert", INSERTS.values(), ids=INSERTS)
-def test_a_cancelled_insert_leaves_no_event(insert: Any, condition: str, keys: Any) -> None:
+def test_a_cancelled_insert_leaves_no_event(insert: Callable[[], object], condition: str, keys: JSONObject) -> None:
     """The other rows are reported."""
     for table in ("zoo_country", "zoo_keeper"):
         cancel(table, "INSERT", condition)
     assert write_beside_plain(insert, {**COUNTRIES, **keys}, {**KEEPERS, **keys}) == created()
 
 
-def test_an_invented_row_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reporting_a_cancelled_insert_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control: a variant that treats every table as an ordinary one."""
     names = frozenset(field.attname for field in Country._meta.concrete_fields)
     monkeypatch.setattr(catalog, "_ask", lambda model, connection: catalog.TableFacts(True, True, names))
@@ -123,10 +128,10 @@ def test_an_invented_row_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
         test_a_cancelled_insert_leaves_no_event(INSERTS["create"], "", {})
 
 
-# Inserts that may meet rows ------------------------------------------------------------------------------------------
+# Inserts that may conflict --------------------------------------------------------------------------------------------
 
 
-def ignore(*rows: Any) -> Callable[[], Any]:
+def ignore(*rows: Any) -> Callable[[], object]:
     return lambda: type(rows[0]).objects.bulk_create([copy(row) for row in rows], ignore_conflicts=True)
 
 
@@ -150,7 +155,8 @@ def test_new_rows_are_distinguished_from_conflicting_ones() -> None:
     assert told == [("row", "bb", ["create"], {"name": "B"})]
 
 
-def test_keys_that_the_database_gives_out_are_known() -> None:
+def test_keys_from_the_database_are_known() -> None:
+    """The statement returns them."""
     put_harmless_trigger("zoo_food")
     Food.objects.create(name="A")
     binding = {"stream": "foods", "model": "zoo.Food", "fields": ["name"]}
@@ -163,7 +169,7 @@ def test_lists_report_the_rows_that_were_added() -> None:
 
     PostgreSQL does not report which through rows a trigger has inserted itself.
     """
-    owls: list[Any] = [Animal.objects.create(name=name) for name in ("Owl", "Elk")]
+    owls = [Animal.objects.create(name=name) for name in ("Owl", "Elk")]
     food = Food.objects.create(name="mice")
     cancel("zoo_animal_foods", "INSERT", f"NEW.animal_id = {owls[0].pk}")
     binding = {"stream": "fed", "model": "zoo.Animal", "fields": ["name", "foods"]}
@@ -201,7 +207,7 @@ def test_rows_that_a_trigger_inserts_by_itself_are_not_lost() -> None:
     assert told == (created() if IS_SQLITE else [("bulk", None, ["resync"], {})])
 
 
-def test_losing_them_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_losing_rows_of_a_trigger_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control: a variant that relies on the rows that the statement returns."""
     monkeypatch.setattr(inserts._KeysBefore, "has_others", lambda self, keys: False)
     monkeypatch.setattr(inserts._KeysBefore, "find_keys", lambda self: [])
@@ -232,12 +238,12 @@ def bulk_update(rows: list[Any]) -> Any:
     return Country.objects.bulk_update(rows, ["name"])
 
 
-UPDATES: dict[str, Callable[[], Any]] = {
+UPDATES: dict[str, Callable[[], object]] = {
     "update": lambda: Country.objects.update(name="Z"),
     "update_of_one": lambda: [Country.objects.filter(pk=key).update(name="Z") for key in ("aa", "bb")],
     "bulk_update": lambda: bulk_update(two_countries()),
 }
-DELETES: dict[str, Callable[[], Any]] = {
+DELETES: dict[str, Callable[[], object]] = {
     "delete": lambda: [row.delete() for row in two_countries()],
     "delete_rows": lambda: Country.objects.all().delete(),
     "raw_delete": lambda: Country.objects.all()._raw_delete("default"),
@@ -248,7 +254,7 @@ GROUPS_OF_UPDATES = {"": ["update"], "groups": ["delete", "create"]}
 @pytest.mark.parametrize("keys", GROUPED, ids=["constant", "grouped"])
 @pytest.mark.parametrize("condition", ["", "OLD.code = 'aa'"], ids=["all", "some"])
 @pytest.mark.parametrize("update", UPDATES.values(), ids=UPDATES)
-def test_a_cancelled_update_leaves_no_event(update: Any, condition: str, keys: Any) -> None:
+def test_a_cancelled_update_leaves_no_event(update: Callable[[], object], condition: str, keys: JSONObject) -> None:
     """The other rows are reported."""
     Country.objects.bulk_create(two_countries())
     cancel("zoo_country", "UPDATE", condition)
@@ -260,7 +266,7 @@ def test_a_cancelled_update_leaves_no_event(update: Any, condition: str, keys: A
 @pytest.mark.parametrize("keys", GROUPED, ids=["constant", "grouped"])
 @pytest.mark.parametrize("condition", ["", "OLD.code = 'aa'"], ids=["all", "some"])
 @pytest.mark.parametrize("delete", DELETES.values(), ids=DELETES)
-def test_a_cancelled_delete_leaves_no_event(delete: Any, condition: str, keys: Any) -> None:
+def test_a_cancelled_delete_leaves_no_event(delete: Callable[[], object], condition: str, keys: JSONObject) -> None:
     """The other rows are reported."""
     Country.objects.bulk_create(two_countries())
     cancel("zoo_country", "DELETE", condition)
@@ -269,7 +275,7 @@ def test_a_cancelled_delete_leaves_no_event(delete: Any, condition: str, keys: A
 
 
 @pytest.mark.parametrize("update", UPDATES.values(), ids=UPDATES)
-def test_an_update_that_changes_nothing_is_reported(update: Any) -> None:
+def test_an_update_that_changes_nothing_is_reported(update: Callable[[], object]) -> None:
     """It was carried out, like a save that stores unchanged values."""
     Country.objects.bulk_create([Country(code="aa", name="Z"), Country(code="bb", name="Z")])
     cancel("zoo_country", "UPDATE", "OLD.code = 'aa'")
@@ -297,7 +303,7 @@ def test_a_row_that_a_trigger_changes_instead_is_reported() -> None:
 
 @pytest.mark.skipif(IS_SQLITE, reason="SQLite has no rules.")
 @pytest.mark.parametrize("write", [*UPDATES.values(), *DELETES.values()], ids=[*UPDATES, *DELETES])
-def test_a_rule_that_does_nothing_instead_leaves_no_event(write: Any) -> None:
+def test_a_rule_that_does_nothing_instead_leaves_no_event(write: Callable[[], object]) -> None:
     Country.objects.bulk_create(two_countries())
     for event in ("UPDATE", "DELETE"):
         run(f"CREATE RULE no_{event} AS ON {event} TO zoo_country DO INSTEAD NOTHING")
@@ -310,14 +316,14 @@ def save_again() -> None:
     row.save()
 
 
-def test_a_save_whose_update_is_cancelled_does_as_without_declbind() -> None:
+def test_a_save_with_a_cancelled_update_behaves_as_without_declbind() -> None:
     """Django then tries to insert the row, which exists."""
     Country.objects.bulk_create(two_countries())
     cancel("zoo_country", "UPDATE")
     assert write_beside_plain(save_again, COUNTRIES) == []
 
 
-def check_that_selected_saves_are_told(condition: str, expected: list[Any]) -> None:
+def check_that_selected_saves_are_told(condition: str, expected: Sequence[object]) -> None:
     Country.objects.bulk_create(two_countries())
     cancel("zoo_country", "UPDATE", condition)
     told = write_beside_plain(save_again, COUNTRIES)
@@ -356,7 +362,7 @@ def test_trusting_a_save_that_selects_first_is_detected(selects: None, monkeypat
 
 
 @pytest.mark.parametrize("write", [UPDATES["update"], DELETES["delete_rows"]], ids=["update", "delete"])
-def test_reporting_unwritten_rows_is_detected(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reporting_unwritten_rows_is_detected(write: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control: a variant that reports each row that was read before the write."""
     monkeypatch.setattr(written_rows.WrittenRows, "_cancelled", lambda self: set())
     check = (

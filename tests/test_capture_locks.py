@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -33,7 +33,7 @@ def bulk_update(row: Any) -> None:
 
 
 #: The work of each writer in each round, with a row of its own.
-WRITES: dict[str, Callable[[Any], Any]] = {
+WRITES: dict[str, Callable[[Any], object]] = {
     "save": lambda row: row.save(),
     "save of a child": lambda row: row.save(),
     "update": lambda row: Animal.objects.filter(pk=row.pk).update(legs=4),
@@ -42,14 +42,14 @@ WRITES: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def write_at_once(monkeypatch: Any, write: str) -> list[Any]:
+def write_at_once(monkeypatch: pytest.MonkeyPatch, write: str) -> list[object]:
     """Let several threads write in SQLite's default mode; return the error of each."""
     plates = itertools.count()
     make = (lambda: Truck.objects.create(plate=next(plates))) if "child" in write else AnimalFactory.create
     rows = [[make() for _ in range(ROUNDS)] for _ in range(WRITERS)]
     monkeypatch.setitem(connection.settings_dict["OPTIONS"], "transaction_mode", "DEFERRED")
 
-    def write_often(own: list[Any]) -> None:
+    def write_often(own: Sequence[object]) -> None:
         connection.ensure_connection()
         assert vars(connections["default"])["transaction_mode"] == "DEFERRED"
         for row in own:
@@ -60,14 +60,14 @@ def write_at_once(monkeypatch: Any, write: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("write", WRITES)
-def test_writers_queue(monkeypatch: Any, write: str) -> None:
-    """A captured write waits for the lock like an uncaptured one: capture's reads do not make it fail."""
+def test_writers_wait_for_the_lock(monkeypatch: pytest.MonkeyPatch, write: str) -> None:
+    """A captured write waits for the lock like an uncaptured one. The reads of capture do not make it fail."""
     assert write_at_once(monkeypatch, write) == [None] * WRITERS
 
 
 @pytest.mark.parametrize("write", WRITES)
-def test_writers_that_do_not_queue_would_be_caught(monkeypatch: Any, write: str) -> None:
-    """Negative control: without taking the lock first, the writers above fail."""
+def test_writers_that_do_not_wait_are_detected(monkeypatch: pytest.MonkeyPatch, write: str) -> None:
+    """Negative control: without taking the lock first, the writers of the previous test fail."""
     for module in (parents, writes):
         monkeypatch.setattr(module, "take_write_lock", lambda using: None)
     assert any(isinstance(result, OperationalError) for result in write_at_once(monkeypatch, write))

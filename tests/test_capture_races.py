@@ -8,10 +8,12 @@ from unittest.mock import patch
 
 import pytest
 from django.db import connection
+from django.db.models import Model
 
 from declbind.core.frames import EVERY_GROUP
 from declbind.outbound import batch, deletes, writes
-from tests.test_capture import uncaptured, watching
+from tests.captured_events import uncaptured, watching
+from tests.json_types import JSONObject
 from tests.zoo.models import Animal, Food, Keeper, Truck, Vehicle
 
 pytestmark = [
@@ -23,19 +25,19 @@ KEEPERS = {"stream": "keepers", "model": "zoo.Keeper", "fields": ["name"]}
 ANIMALS = {"stream": "animals", "model": "zoo.Animal", "fields": ["name", "keeper"]}
 FED = {"stream": "fed", "model": "zoo.Animal", "fields": ["name", "foods"]}
 
-DELETES: dict[str, Callable[[], Any]] = {
+DELETES: dict[str, Callable[[], object]] = {
     "delete": lambda: Keeper.objects.filter(name__in=["a", "late"]).delete(),
     "raw delete": lambda: Keeper.objects.filter(name__in=["a", "late"])._raw_delete("default"),
 }
 
 
 @pytest.mark.parametrize("name", DELETES)
-def test_a_row_that_comes_before_a_delete_stays(name: str) -> None:
-    """A delete is limited to the rows that were read: another row would vanish without an event."""
+def test_a_row_that_is_inserted_before_a_delete_stays(name: str) -> None:
+    """A delete is limited to the rows that were read: another row would be deleted without an event."""
     Keeper.objects.create(name="a")
     read = batch.Batch.will_delete
 
-    def meddle(self: Any, plan: Any, chosen: Any) -> Any:
+    def meddle(self: Any, plan: Any, chosen: Any) -> object:
         keys = read(self, plan, chosen)
         with uncaptured():
             Keeper.objects.create(name="late")
@@ -47,22 +49,22 @@ def test_a_row_that_comes_before_a_delete_stays(name: str) -> None:
     assert list(Keeper.objects.values_list("name", flat=True)) == ["late"]
 
 
-def test_a_delete_of_all_that_matches_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Control: the query as it was given."""
+def test_a_delete_of_all_matching_rows_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: the delete uses the query as it was given."""
     monkeypatch.setattr(deletes, "only", lambda rows, keys, using: rows)
     with pytest.raises(AssertionError):
-        test_a_row_that_comes_before_a_delete_stays("raw delete")
+        test_a_row_that_is_inserted_before_a_delete_stays("raw delete")
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="Elsewhere reading the keys locks the rows.")
-def test_what_comes_before_a_cascade_stays_as_well() -> None:
+def test_a_row_that_is_inserted_before_a_cascade_stays() -> None:
     """Rows set to null, and rows of a list, are those that were read."""
     ann, hay = Keeper.objects.create(name="Ann"), Food.objects.create(name="hay")
     owl, late = Animal.objects.create(name="Owl", slug="o", keeper=ann), Animal.objects.create(name="Late", slug="l")
     owl.foods.add(hay)
     original = deletes._locked
 
-    def meddle(rows: Any, *args: Any) -> Any:
+    def meddle(rows: Any, *args: Any) -> object:
         found = original(rows, *args)
         with uncaptured():
             late.foods.add(hay)
@@ -74,13 +76,13 @@ def test_what_comes_before_a_cascade_stays_as_well() -> None:
     assert list(late.foods.all()) == [hay]
 
 
-def met_none(model: Any, *args: Any) -> list[Any]:
+def find_no_conflicts(model: type[Model], *args: object) -> list[object]:
     """Find none of the rows that an upsert will conflict with."""
     return [model._base_manager.none()]
 
 
-UPSERT: dict[str, Any] = {"update_conflicts": True}
-UPSERTS: dict[str, tuple[dict[str, Any], Callable[[], Any]]] = {
+UPSERT: JSONObject = {"update_conflicts": True}
+UPSERTS: dict[str, tuple[JSONObject, Callable[[], object]]] = {
     "related rows": (
         {**ANIMALS, "also": ["foods"]},
         lambda: Food.objects.bulk_create(
@@ -105,13 +107,13 @@ UPSERTS: dict[str, tuple[dict[str, Any], Callable[[], Any]]] = {
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="MySQL takes no target, so every group is told anyway.")
 @pytest.mark.parametrize("name", UPSERTS)
-def test_an_upsert_of_a_concurrently_committed_row_resyncs_every_listener(name: str) -> None:
-    """The old groups are unknown to every listener of the table."""
+def test_an_upsert_of_a_concurrently_committed_row_resyncs_every_stream(name: str) -> None:
+    """The old groups are unknown for every stream of the table."""
     binding, write = UPSERTS[name]
     owl, hay = Animal.objects.create(name="Owl"), Food.objects.create(name="hay")
     owl.foods.add(hay)
     Truck.objects.create(plate="A")
-    with watching(binding) as events, patch("declbind.outbound.inserts._met", side_effect=met_none):
+    with watching(binding) as events, patch("declbind.outbound.inserts._met", side_effect=find_no_conflicts):
         write()
     assert [(EVERY_GROUP, "resync")] in [event.changes for event in events]
     with watching(binding) as events:
@@ -119,7 +121,7 @@ def test_an_upsert_of_a_concurrently_committed_row_resyncs_every_listener(name: 
     assert [(EVERY_GROUP, "resync")] not in [event.changes for event in events]
 
 
-def test_keys_of_rows_that_were_read_are_all_that_is_written() -> None:
+def test_only_rows_that_were_read_are_written() -> None:
     """``None`` means all rows."""
     rows = Keeper.objects.bulk_create([Keeper(name="a"), Keeper(name="b")])
     assert writes.only(Keeper.objects.all(), [rows[0].pk], "default").get().name == "a"

@@ -1,4 +1,4 @@
-"""What is imported under declbind's names is declbind's, or the checks say what it is; each case is made for real."""
+"""The checks of the installation: other packages that shadow declbind's names or overwrite its files."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from django.core.checks import Warning as CheckWarning
+from pytest_django import Settings
 
 from declbind.checks import check_installation, check_memory_database
 from declbind.outbound import memory_databases
@@ -48,7 +48,7 @@ urlpatterns = [path("admin/", admin.site.urls)]
 
 
 class Project:
-    """A project in a folder, whose own packages come first on the path, then those of ``site``."""
+    """A project in a folder. Its own packages come first on the path, then those of ``site``."""
 
     def __init__(self, folder: Path, *, console: str = '"admin_ui",', name: str = "db.sqlite3", more: str = "") -> None:
         self.folder, self.site = folder / "project", folder / "site"
@@ -64,7 +64,7 @@ class Project:
         return file
 
     def install_declbind(self) -> None:
-        """Install it as a wheel would be: the packages, and a list of their files with digests."""
+        """Install declbind as a wheel does: the packages, and a list of their files with digests."""
         listed = []
         for package in ("declbind", "admin_ui"):
             shutil.copytree(ROOT / package, self.site / package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -109,7 +109,7 @@ def test_the_console_of_this_installation_passes() -> None:
 
 @pytest.mark.parametrize("console", ['"admin_ui",', '"admin_ui.apps.DeclbindAdminConfig",', '"own.Console",', ""])
 def test_a_project_without_a_package_of_that_name_passes(tmp_path: Path, console: str) -> None:
-    """By the name of the app or of its class, by a class of the project's own, or without the console."""
+    """It may name the app or its class, have a class of its own, or lack the console."""
     project = Project(tmp_path, console=console)
     project.install_declbind()
     project.write(
@@ -120,7 +120,7 @@ def test_a_project_without_a_package_of_that_name_passes(tmp_path: Path, console
 
 @pytest.mark.parametrize("own_config", [False, True])
 def test_a_package_of_the_project_that_shadows_the_console_is_named(tmp_path: Path, own_config: bool) -> None:
-    """Both places, and both ways out; whether the package has an app config or not."""
+    """The message names both places and both remedies, whether the package has an app config or not."""
     project = Project(tmp_path)
     project.install_declbind()
     file = project.write("admin_ui/__init__.py", "")
@@ -139,7 +139,7 @@ def test_a_package_of_the_project_that_shadows_the_console_is_named(tmp_path: Pa
     assert "identified 1 issue" in text
 
 
-def test_a_package_of_that_name_that_is_no_app_is_none_of_ours(tmp_path: Path) -> None:
+def test_a_package_of_that_name_that_is_no_app_is_not_reported(tmp_path: Path) -> None:
     """INSTALLED_APPS does not name it, so the console is not expected."""
     project = Project(tmp_path, console="")
     project.write("admin_ui/__init__.py", "")
@@ -147,7 +147,7 @@ def test_a_package_of_that_name_that_is_no_app_is_none_of_ours(tmp_path: Path) -
 
 
 def test_a_folder_without_init_shadows_nothing(tmp_path: Path) -> None:
-    """Templates may lie in a folder of that name: Python prefers a package to a mere folder."""
+    """It may contain templates. Python prefers a package to such a folder."""
     project = Project(tmp_path)
     project.write("admin_ui/templates/x.html", "")
     assert "System check identified no issues" in project.check()
@@ -155,7 +155,7 @@ def test_a_folder_without_init_shadows_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("overwritten", [["__init__.py", "apps.py", "admin.py"], ["admin.py"], []])
 def test_a_distribution_that_installs_the_same_files_is_named(tmp_path: Path, overwritten: list[str]) -> None:
-    """Which one, what it did, and how to get declbind's files back; even where declbind was installed last."""
+    """The message names it, its effect, and how to restore declbind's files, even if declbind was installed last."""
     project = Project(tmp_path)
     project.install_declbind()
     project.claim("admin-ui", "1.0", [f"admin_ui/{name},," for name in ("__init__.py", "apps.py", "admin.py")])
@@ -175,7 +175,7 @@ def test_a_distribution_that_installs_the_same_files_is_named(tmp_path: Path, ov
     ) in text
 
 
-def test_files_that_nobody_admits_to_have_overwritten_are_named(tmp_path: Path) -> None:
+def test_overwritten_files_of_no_distribution_are_named(tmp_path: Path) -> None:
     """The files were copied over, or belong to a distribution that has been uninstalled since."""
     project = Project(tmp_path)
     project.install_declbind()
@@ -186,14 +186,14 @@ def test_files_that_nobody_admits_to_have_overwritten_are_named(tmp_path: Path) 
 
 
 def test_another_distribution_of_the_same_name_elsewhere_is_no_fault(tmp_path: Path) -> None:
-    """It lies in a folder of its own, later on the path."""
+    """It is in a separate folder, later on the path."""
     project = Project(tmp_path)
     project.claim("admin-ui", "1.0", ["admin_ui/__init__.py,,"])
     assert "System check identified no issues" in project.check()
 
 
 def test_a_package_that_shadows_declbind_is_named(tmp_path: Path) -> None:
-    """No check of ours runs there, so the console says it, before one of its modules fails to import."""
+    """No check of declbind runs there, so the console reports it before one of its modules fails to import."""
     project = Project(tmp_path)
     project.install_declbind()
     file = project.write("declbind/__init__.py", "")
@@ -205,8 +205,8 @@ def test_a_package_that_shadows_declbind_is_named(tmp_path: Path) -> None:
     ) in ran.stderr
 
 
-def test_an_old_copy_of_the_client_is_named(settings: Any, tmp_path: Path) -> None:
-    """A folder of static files of the project comes before those of apps; a copy that is the same is no fault."""
+def test_an_old_copy_of_the_client_is_named(settings: Settings, tmp_path: Path) -> None:
+    """Static files of the project come before those of apps. An identical copy is not reported."""
     copy = tmp_path / "declbind/declbind.js"
     copy.parent.mkdir()
     own = ROOT / "declbind/static/declbind/declbind.js"
@@ -234,7 +234,7 @@ def test_an_old_copy_of_the_client_is_named(settings: Any, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", [":memory:", "file::memory:?cache=shared"])
 def test_w012_a_database_in_memory(tmp_path: Path, name: str) -> None:
-    """A warning, so that settings which only tests use stop nothing; ``test`` itself makes a database that works."""
+    """It is a warning, so that settings for tests still work. ``test`` itself makes a database that works."""
     project = Project(tmp_path, name=name)
     text = project.check()
     assert (
@@ -262,7 +262,7 @@ def test_a_file_passes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("verb", [["tail", "--once"], ["doctor"], ["apply", "--yes", "records.json"]])
 def test_commands_say_that_the_database_is_in_memory(tmp_path: Path, verb: list[str]) -> None:
-    """And not only that a table is missing, which ``migrate`` in another process does not change."""
+    """The message says more than that a table is missing: ``migrate`` in another process does not change that."""
     project = Project(tmp_path, name=":memory:")
     project.write("records.json", '{"stream": "groups", "model": "auth.Group", "fields": ["name"]}')
     ran = project.manage("declbind", *verb)
@@ -286,7 +286,7 @@ asyncio.run(main())
 
 
 def test_a_socket_is_closed_with_a_reason_in_the_log(tmp_path: Path) -> None:
-    """The handshake does not fail with an internal error for each client."""
+    """The handshake does not fail with an internal error."""
     project = Project(tmp_path, name=":memory:")
     file = project.write("serve.py", SOCKET)
     ran = subprocess.run(
@@ -313,8 +313,8 @@ def test_a_socket_is_closed_with_a_reason_in_the_log(tmp_path: Path) -> None:
         ("file:/tmp/db.sqlite3?mode=rw", "everybody"),
     ],
 )
-def test_who_can_see_a_database(monkeypatch: pytest.MonkeyPatch, name: str, reach: str) -> None:
-    """By its name, as SQLite reads it."""
+def test_which_connections_share_a_database(monkeypatch: pytest.MonkeyPatch, name: str, reach: str) -> None:
+    """The name decides, as SQLite interprets it."""
     connection = type("Connection", (), {"vendor": "sqlite", "settings_dict": {"NAME": name}})()
     monkeypatch.setattr(memory_databases, "connections", {"default": connection})
     assert memory_databases.reach_of("default") == reach

@@ -7,15 +7,16 @@ from typing import Any
 import pytest
 from django.core.checks import Warning as CheckWarning
 from django.db import connections
+from pytest_django import Settings
 
 from declbind.checks.databases import check_pool
 
 
 @pytest.fixture
-def pool(monkeypatch: pytest.MonkeyPatch) -> Any:
+def pool(monkeypatch: pytest.MonkeyPatch) -> object:
     """Return a function that gives the log's database a pool, as PostgreSQL has it."""
 
-    def use(pool: Any) -> None:
+    def use(pool: object) -> None:
         connection = connections["default"]
         monkeypatch.setattr(type(connection), "vendor", "postgresql")
         options = {**connection.settings_dict["OPTIONS"], "pool": pool}
@@ -39,12 +40,12 @@ def test_w014_a_pool_that_is_too_small(pool: Any, given: Any, size: int) -> None
 
 
 @pytest.mark.parametrize("given", [False, None, {"max_size": 11}, {"min_size": 2, "max_size": 20}])
-def test_w014_is_silent_about_a_pool_that_is_large_enough(pool: Any, given: Any) -> None:
+def test_w014_is_not_reported_for_a_large_pool(pool: Any, given: Any) -> None:
     pool(given)
     assert check_pool() == []
 
 
-def test_w014_follows_the_number_of_threads(pool: Any, settings: Any) -> None:
+def test_w014_follows_the_number_of_threads(pool: Any, settings: Settings) -> None:
     settings.DECLBIND = {"DATABASE_THREADS": 1}
     pool(True)
     assert check_pool() == []

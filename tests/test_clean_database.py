@@ -1,4 +1,4 @@
-"""The cleaning of the test database: committed rows are gone, and the next test finds the rows that it needs."""
+"""The cleaning of the test database: it deletes committed rows and restores the rows that tests need."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_rows_and_lists_are_deleted_whatever_refers_to_them(state):
     assert not Event.objects.exists()
 
 
-def test_the_first_rows_are_new_ones(state):
+def test_the_first_rows_are_created_again(state):
     """The log begins a new epoch, as after a flush."""
     epoch = Head.objects.get().epoch
     state.clean()
@@ -62,14 +62,14 @@ def test_permissions_and_content_types_are_restored(state, change):
     assert read() == before
 
 
-def test_rows_that_are_left_are_noticed():
-    """Control: the search for filled tables finds leftover rows."""
+def test_leftover_rows_are_detected():
+    """Negative control: the search for filled tables finds them."""
     IntegerValue.objects.create(name="a", value=1)
     assert IntegerValue._meta.db_table in _find_filled()
 
 
-def test_keys_go_on_behind_those_that_are_restored(state):
-    """A test may have flushed the database, which begins the sequences anew."""
+def test_new_keys_follow_the_restored_ones(state):
+    """A test may have flushed the database, which resets the sequences."""
     Permission.objects.filter(codename="view_user").delete()
     with connection.cursor() as cursor:
         for statement in connection.ops.sequence_reset_by_name_sql(

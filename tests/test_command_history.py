@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, User
@@ -16,7 +15,7 @@ from declbind.console.documents import fingerprint
 from declbind.core.errors import ConfigError
 from declbind.models import BindingRecord, BindingRevision, editing
 from declbind.outbound import log
-from tests.test_command import GROUPS, NAME_TEXT, Ran, fresh_registry, node, spoil, store
+from tests.command_runs import GROUPS, NAME_TEXT, Ran, fresh_registry, node, spoil, store
 
 pytestmark = pytest.mark.django_db
 
@@ -167,7 +166,7 @@ def test_a_failure_is_json_too(arguments: list[str], tmp_path: Path) -> None:
 def test_a_database_that_cannot_be_used_is_json_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """tail answers on one line, as usual."""
 
-    def fail(using: str) -> Any:
+    def fail(using: str) -> object:
         raise OperationalError("no such table")
 
     monkeypatch.setattr(log, "load_head", fail)

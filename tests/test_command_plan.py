@@ -1,53 +1,27 @@
-"""The verbs plan and apply: compare records with the database, and store them all or none."""
+"""The verbs plan and apply: compare records with the database, and store them."""
 
 from __future__ import annotations
 
-import json
-import re
-import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError
-from django.db import connections, transaction
 
 from declbind import registry
 from declbind.console import plan
-from declbind.models import BindingRecord, BindingRevision, Configuration
-from tests.test_command import GROUPS, NAME_TEXT, Ran, command_process, fresh_registry, store
+from declbind.models import BindingRecord, BindingRevision
+from tests.command_runs import GROUPS, NAME_TEXT, USERS, Ran, digest, fresh_registry, state, store, write
+
+__all__ = ["fresh_registry"]
 
 pytestmark = pytest.mark.django_db
-
-__all__ = ["command_process", "fresh_registry"]
-
-USERS = {"stream": "users", "model": "auth.User", "fields": ["username"]}
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "records.json"
-
-
-def write(path: Path, *documents: Any) -> str:
-    path.write_text(json.dumps(list(documents)))
-    return str(path)
-
-
-def digest(*arguments: str) -> str:
-    found = re.fullmatch("plan ([0-9a-f]{12})", Ran("plan", *arguments).lines[-1])
-    assert found
-    return found[1]
-
-
-def state() -> tuple[dict[str, Any], int]:
-    configuration = Configuration.objects.first()
-    records = {record.stream: record.definition() for record in BindingRecord.objects.all()}
-    return records, configuration.version if configuration else 0
 
 
 def test_plan_shows_each_difference_and_changes_nothing(path: Path) -> None:
@@ -132,8 +106,8 @@ def test_export_and_apply_are_inverse(path: Path) -> None:
     assert Ran("export").out == text
 
 
-def test_one_bad_record_stops_the_whole_apply(path: Path) -> None:
-    """Nothing is stored; every bad record is named with file, index and JSON path."""
+def test_one_invalid_record_stops_the_whole_apply(path: Path) -> None:
+    """Nothing is stored. Every invalid record is named with file, index and JSON path."""
     write(path, USERS, {**GROUPS, "fields": ["naem"]}, {"stream": "third"}, 4, {**GROUPS, "stream": "intval"})
     with pytest.raises(CommandError) as caught:
         Ran("apply", "--yes", str(path))
@@ -146,8 +120,8 @@ def test_one_bad_record_stops_the_whole_apply(path: Path) -> None:
     assert state() == ({}, 0)
 
 
-def test_plan_of_a_bad_record_is_an_error(path: Path) -> None:
-    """Status 1, with every problem, in text and as JSON."""
+def test_plan_of_an_invalid_record_is_an_error(path: Path) -> None:
+    """The status is 1, and every problem is listed, in text and as JSON."""
     write(path, USERS, {**GROUPS, "fields": ["naem"]})
     ran = Ran("plan", str(path))
     assert ran.status == 1
@@ -158,7 +132,7 @@ def test_plan_of_a_bad_record_is_an_error(path: Path) -> None:
         assert ran.json["problems"][0]["where"] == f"{path}[1]"
 
 
-def test_a_stream_twice_in_the_files_is_named_on_both(tmp_path: Path) -> None:
+def test_a_stream_in_two_files_is_reported_for_each_file(tmp_path: Path) -> None:
     """If two files of a folder define one stream, both are faulty."""
     write(tmp_path / "a.json", GROUPS)
     write(tmp_path / "b.json", USERS, GROUPS)
@@ -168,7 +142,7 @@ def test_a_stream_twice_in_the_files_is_named_on_both(tmp_path: Path) -> None:
     ]
 
 
-def test_a_folder_is_taken_as_a_whole(tmp_path: Path) -> None:
+def test_a_folder_is_read_completely(tmp_path: Path) -> None:
     """All its *.json files are read in the order of their names; other files are not."""
     write(tmp_path / "b.json", USERS)
     write(tmp_path / "a.json", GROUPS)
@@ -204,8 +178,8 @@ def test_a_file_that_is_no_json_is_named_with_line_and_column(path: Path) -> Non
     assert set(state()[0]) == {"groups"}
 
 
-def test_a_plan_is_carried_out_as_it_was_shown(path: Path) -> None:
-    """apply --plan accepts the hash of the plan."""
+def test_apply_accepts_the_hash_of_the_plan(path: Path) -> None:
+    """The plan is carried out as it was shown."""
     write(path, GROUPS, USERS)
     Ran("apply", "--yes", str(path), "--plan", digest(str(path)))
     assert set(state()[0]) == {"groups", "users"}
@@ -226,7 +200,7 @@ def test_an_old_plan_is_refused(path: Path, moved: str) -> None:
     assert state() == before
 
 
-def test_an_edit_at_the_same_time_undoes_the_apply(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_concurrent_edit_undoes_the_apply(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The version shows an edit that was made between reading and writing."""
     write(path, GROUPS)
     carry_out = plan._store
@@ -259,8 +233,8 @@ def test_apply_replaces_an_invalid_record(path: Path) -> None:
     assert state()[0] == {"groups": GROUPS}
 
 
-def test_many_records_do_not_build_the_registry_for_each(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise a thousand records would take minutes; afterwards all of them are in force at once."""
+def test_many_records_build_the_registry_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand records would take minutes otherwise. Afterwards all of them are in force at once."""
     built: list[Any] = []
     build = registry._build
 
@@ -272,134 +246,3 @@ def test_many_records_do_not_build_the_registry_for_each(path: Path, monkeypatch
     Ran("apply", "--yes", write(path, *({**USERS, "stream": f"users-{number}"} for number in range(20))))
     assert len(built) <= 2
     assert {f"users-{number}" for number in range(20)} <= set(registry.get_registry().by_stream)
-
-
-# Two at once --------------------------------------------------------------------------------------------------------
-
-
-def waits_for_the_lock(process: subprocess.Popen[str], using: str = "default") -> bool:
-    """Return whether a process waits for what this test has locked."""
-    if connections[using].vendor == "sqlite":
-        # BEGIN IMMEDIATE waits at the connection's first use for records; the file is opened just before.
-        name = connections[using].settings_dict["NAME"]
-        return any(file.path == name for file in psutil.Process(process.pid).open_files())
-    with connections[using].cursor() as cursor:
-        if connections[using].vendor == "mysql":
-            cursor.execute("SELECT count(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'")
-            return bool(cursor.fetchone()[0] >= 2)
-        cursor.execute("SELECT pg_stat_clear_snapshot()")  # otherwise a transaction sees the same answer every time
-        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
-        return bool(cursor.fetchone()[0] >= 2)
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("planned", [True, False], ids=["with --plan", "without"])
-def test_concurrent_applies_do_not_mix(
-    command_process: Callable[..., subprocess.Popen[str]], tmp_path: Path, planned: bool
-) -> None:
-    """Both processes wait for the same lock, and the result never mixes the two files.
-
-    With the plan's hash one of them is refused. Without it both may be carried out, one after the other, and the
-    stored records are then all from one file.
-    """
-    records = [store(stream="one"), store(stream="two")]
-    paths = []
-    for name in ("left", "right"):
-        documents = [{**record.definition(), "description": name} for record in records]
-        paths.append(write(tmp_path / f"{name}.json", *documents, {**USERS, "description": name}))
-    plans = [["--plan", digest(path)] if planned else [] for path in paths]
-    with transaction.atomic():
-        list(BindingRecord.objects.select_for_update())
-        processes = [command_process("apply", "--yes", path, *more) for path, more in zip(paths, plans, strict=True)]
-        deadline = time.monotonic() + 30
-        while not all(map(waits_for_the_lock, processes)):
-            assert time.monotonic() < deadline, "the processes did not come to the lock"
-    told = [process.communicate(timeout=60) for process in processes]
-    statuses = [process.returncode for process in processes]
-    assert statuses.count(0) >= 1, told
-    if planned:
-        assert sorted(statuses) == [0, 1], told
-        refusal = told[statuses.index(1)][1]
-        assert "Expected to carry out plan" in refusal or "Another user edited" in refusal
-    descriptions = {definition.get("description") for definition in state()[0].values()}
-    assert len(descriptions) == 1
-    if planned:
-        assert descriptions == {("left", "right")[statuses.index(0)]}
-
-
-# What apply opens -----------------------------------------------------------------------------------------------------
-
-
-def answering(monkeypatch: pytest.MonkeyPatch, *answers: str) -> list[str]:
-    """Answer the command's questions; return the list of answers. Without an answer the input is empty."""
-    asked: list[str] = []
-    given = iter(answers)
-
-    def answer(prompt: str = "") -> str:
-        asked.append(prompt)
-        for text in given:
-            return text
-        raise EOFError
-
-    monkeypatch.setattr("builtins.input", answer)
-    return asked
-
-
-def test_apply_prints_what_it_opens_and_asks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is stored unless the answer is yes."""
-    write(path, {**GROUPS, "direction": "outbound", "permissions": {"view": "authenticated"}})
-    asked = answering(monkeypatch, "n", "", "yes")
-    for _ in range(2):
-        with pytest.raises(CommandError, match="Nothing was stored"):
-            Ran("apply", str(path))
-    assert state() == ({}, 0)
-    ran = Ran("apply", str(path))
-    assert ran.lines[:3] == ["groups opens:", "    + sends name", "    + users who are logged in may subscribe"]
-    assert len(asked) == 3
-    assert set(state()[0]) == {"groups"}
-
-
-def test_apply_without_an_input_names_the_option_that_answers(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A script has to pass the option; so does a program that reads JSON."""
-    write(path, GROUPS)
-    asked = answering(monkeypatch)
-    with pytest.raises(CommandError, match="Repeat it with --yes"):
-        Ran("apply", str(path))
-    assert "--yes" in Ran("apply", str(path), "--format", "json").json["error"]
-    assert state() == ({}, 0)
-    assert len(asked) == 1
-    assert Ran("apply", "--yes", str(path)).status == 0
-    assert set(state()[0]) == {"groups"}
-
-
-def test_apply_with_a_closed_input_fails(path: Path, command_process: Callable[..., subprocess.Popen[str]]) -> None:
-    """A process without any standard input gets the same message."""
-    write(path, GROUPS)
-    process = command_process("apply", str(path), stdin=subprocess.DEVNULL)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert "--yes" in err
-
-
-def test_apply_asks_nothing_if_it_only_narrows(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A restriction must not wait for an answer."""
-    store(permissions={"view": True})
-    asked = answering(monkeypatch)
-    Ran("apply", write(path, {**GROUPS, "permissions": {"view": False}}))
-    Ran("apply", write(path, {**GROUPS, "permissions": {"view": False}, "enabled": False}))
-    Ran("apply", write(path, {**GROUPS, "stream": "spare", "enabled": False}), "--prune")
-    assert asked == []
-
-
-def test_the_confirmed_plan_is_stored(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that changes while the question is open is not stored instead of the shown plan."""
-    write(path, GROUPS)
-
-    def answer(prompt: str = "") -> str:
-        write(path, {**GROUPS, "permissions": {"view": True}})
-        return "y"
-
-    monkeypatch.setattr("builtins.input", answer)
-    with pytest.raises(CommandError, match="Review a new plan"):
-        Ran("apply", str(path))
-    assert state() == ({}, 0)

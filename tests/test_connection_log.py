@@ -1,4 +1,4 @@
-"""The table of connections: who is here and what they hear, as written by the processes; blocks."""
+"""The table of connections: open connections and their subscriptions, as written by the processes; blocks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 async def write() -> None:
-    """Have the process write what it knows now."""
+    """Have the process write its connections."""
     hub = await get_hub()
     await hub.settle()
     await housekeeping.beat(hub)
@@ -37,7 +37,7 @@ async def write() -> None:
 
 
 async def fails_to_write(hub: LiveHub) -> bool:
-    """Have the process write what it knows, and return whether it could not."""
+    """Have the process write its connections, and return whether that failed."""
     try:
         await housekeeping.write_connections(hub)
     except OSError:
@@ -61,7 +61,7 @@ async def last_offset() -> int:
 
 
 async def test_a_connection_has_a_row_while_it_is_open_and_after() -> None:
-    """It says who, from where, with what client, and how it ended."""
+    """The row has the user, the address, the client, and the reason for the end."""
     user = await in_thread(make_user)
     headers = [(b"host", b"testserver"), (b"user-agent", b"Browser/1.0")]
     with override_bindings(NUMBERS):
@@ -80,8 +80,8 @@ async def test_a_connection_has_a_row_while_it_is_open_and_after() -> None:
     assert (row.close_code, row.address) == (1000, "203.0.113.0/24")
 
 
-async def test_what_a_connection_hears_stands_with_the_offsets_from_and_to_which_it_does() -> None:
-    """A subscription that goes on has no end; one that the client ended has the offset and the reason."""
+async def test_subscriptions_are_stored_with_their_first_and_last_offset() -> None:
+    """A subscription that goes on has no end. One that the client ended has the offset and the reason."""
     with override_bindings(NUMBERS):
         async with Client() as client:
             await store("a")
@@ -98,8 +98,8 @@ async def test_what_a_connection_hears_stands_with_the_offsets_from_and_to_which
             assert (await in_thread(load_audience, "numbers", ["name-a"], database_alias())).total == 0
 
 
-async def test_a_closed_connection_tells_what_it_heard_up_to_its_end() -> None:
-    """Subscriptions that nobody ended end with the connection."""
+async def test_a_closed_connection_keeps_its_subscriptions() -> None:
+    """Subscriptions that were not ended before end with the connection."""
     with override_bindings(BOARD):
         async with Client():
             begin = await last_offset()
@@ -110,7 +110,7 @@ async def test_a_closed_connection_tells_what_it_heard_up_to_its_end() -> None:
 
 
 async def test_rows_that_could_not_be_written_are_written_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A database that is away for a moment costs no row."""
+    """A short outage of the database loses no row."""
     with override_bindings(NUMBERS):
         hub = await get_hub()
 
@@ -131,7 +131,7 @@ async def test_rows_that_could_not_be_written_are_written_later(monkeypatch: pyt
         await client.disconnect()
 
 
-async def test_a_crowd_beyond_the_bound_is_served_and_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_connections_beyond_the_limit_are_served_and_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The table of one process is bounded."""
     monkeypatch.setattr("declbind.live.connection_log.MAX_ROWS", 1)
     with override_bindings(NUMBERS):
@@ -141,8 +141,8 @@ async def test_a_crowd_beyond_the_bound_is_served_and_not_listed(monkeypatch: py
             assert await Connection.objects.acount() == 1
 
 
-def test_connections_of_a_dead_process_are_ended_by_whoever_sweeps() -> None:
-    """Those of a living one are not, and what ended long ago is forgotten."""
+def test_another_process_ends_the_connections_of_a_dead_one() -> None:
+    """Those of a live process stay. Connections that ended long ago are deleted."""
     now = timezone.now()
     Node.objects.create(id="alive", host="h", pid=1, started_at=now, seen_at=now)
     for name, node, closed in (("a", "alive", None), ("b", "dead", None), ("c", "dead", now - timedelta(days=1))):
@@ -156,12 +156,12 @@ def test_connections_of_a_dead_process_are_ended_by_whoever_sweeps() -> None:
     [(("192.0.2.9", 1), "192.0.2.0/24"), (("2001:db8:1:2::9", 1), "2001:db8:1::/48"), (None, ""), (("", 0), "")],
 )
 def test_an_address_is_masked(client: object, expected: str) -> None:
-    """What is kept names a network, not a person."""
+    """The stored address names a network, not a person."""
     assert mask_address({"client": client}) == expected
 
 
-async def test_a_blocked_user_is_put_out_and_kept_out_until_the_block_ends() -> None:
-    """Others are not; an ended block lets the user in again."""
+async def test_a_blocked_user_is_disconnected_and_refused_until_the_block_ends() -> None:
+    """Other users are not affected."""
     user, other = await in_thread(make_user), await in_thread(make_user)
     with override_bindings(NUMBERS):
         async with Client(user=user) as client, Client(user=other) as bystander:
@@ -177,8 +177,8 @@ async def test_a_blocked_user_is_put_out_and_kept_out_until_the_block_ends() -> 
             await subscribe(client, "a")
 
 
-async def test_a_block_whose_time_is_over_lets_in() -> None:
-    """Nobody has to lift it."""
+async def test_an_expired_block_has_no_effect() -> None:
+    """It need not be removed."""
     user = await in_thread(make_user)
     with override_bindings(NUMBERS):
         await in_thread(block, str(user.pk), timedelta(hours=1))
@@ -187,8 +187,8 @@ async def test_a_block_whose_time_is_over_lets_in() -> None:
             await subscribe(client, "a")
 
 
-async def test_a_user_who_is_blocked_during_the_handshake_does_not_slip_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Either the look for a block finds it, or the kick finds the connection: here the look comes too early."""
+async def test_a_user_who_is_blocked_during_the_handshake_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check finds the block, or the kick finds the connection. Here the check comes too early."""
     user = await in_thread(make_user)
     blocked: list[Block] = []
 
@@ -208,8 +208,8 @@ async def test_a_user_who_is_blocked_during_the_handshake_does_not_slip_in(monke
     assert await Event.objects.filter(kind=Event.CONTROL).acount() == 1
 
 
-def test_a_block_of_nobody_or_of_no_length_is_refused() -> None:
-    """An anonymous client cannot be told from the next one."""
+def test_a_block_without_a_user_or_a_duration_is_refused() -> None:
+    """Anonymous clients cannot be told apart."""
     with pytest.raises(ValueError, match="expected the key of a user"):
         block("", timedelta(hours=1))
     with pytest.raises(ValueError, match="expected a length"):
@@ -218,7 +218,7 @@ def test_a_block_of_nobody_or_of_no_length_is_refused() -> None:
 
 
 async def test_a_reason_in_any_script_fits_into_a_close_frame() -> None:
-    """It has 123 bytes; a server that is given more closes with a code of its own, and the client comes back."""
+    """The limit is 123 bytes. If it is exceeded, a server closes with another code, and the client reconnects."""
     sent: list[Mapping[str, Any]] = []
 
     async def send(message: Mapping[str, Any]) -> None:
@@ -231,10 +231,10 @@ async def test_a_reason_in_any_script_fits_into_a_close_frame() -> None:
     assert 100 < len(sent[0]["reason"].encode()) <= 123
 
 
-async def test_connections_that_come_and_go_while_nothing_is_written_are_bounded(
+async def test_ended_connections_that_cannot_be_written_are_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """In an outage of the database a crowd of them must not fill the memory."""
+    """An outage of the database must not fill the memory."""
     monkeypatch.setattr(connection_log, "MAX_ROWS", 3)
 
     async def send(message: Mapping[str, Any]) -> None:
@@ -251,8 +251,8 @@ async def test_connections_that_come_and_go_while_nothing_is_written_are_bounded
     assert len(known.take()) == 1
 
 
-def test_connections_are_forgotten_as_fast_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many portions that takes, up to a bound."""
+def test_old_connections_are_deleted_as_fast_as_new_ones_are_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The deletion works in portions, up to a limit."""
     monkeypatch.setattr(retention, "CLOSED_KEPT", 2)
     monkeypatch.setattr(retention, "CLOSED_BATCH", 3)
     now = timezone.now()

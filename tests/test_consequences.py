@@ -1,4 +1,4 @@
-"""Consequences: an edit in plain words, and the guarantee that every edit that opens something is marked."""
+"""Consequences: an edit in plain words. Every edit that opens something is marked."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from declbind.core.spec import ACTIONS, AUDIENCES, KEYS, BindingSpec
 from declbind.fields import concrete_field
 from declbind.record_validation import validate_document
 from example_site.blog.models import Post
+from tests.json_types import JSONObject
 
-POST: dict[str, Any] = {"stream": "posts", "model": "blog.Post", "fields": ["title"]}
+POST: JSONObject = {"stream": "posts", "model": "blog.Post", "fields": ["title"]}
 
 
-def say(old: dict[str, Any] | None, new: dict[str, Any] | None) -> list[str]:
-    """Return the words, those that widen with a mark."""
+def say(old: JSONObject | None, new: JSONObject | None) -> list[str]:
+    """Return the words of each consequence, with a mark for those that widen."""
     return [f"{item.sign}{'!' if item.widens else ''} {item.text}" for item in consequences(old, new)]
 
 
-EDITS: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
+EDITS: list[tuple[JSONObject, JSONObject, list[str]]] = [
     ({}, {"fields": ["title", "body"]}, ["+! also sends body"]),
     ({"fields": ["title", "body"]}, {}, ["- no longer sends body"]),
     ({"fields": ["title", "body"]}, {"fields": ["body", "title"]}, ["~ sends the fields in another order"]),
@@ -141,17 +142,17 @@ EDITS: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
 
 
 @pytest.mark.parametrize(("old", "new", "words"), EDITS)
-def test_each_kind_of_edit_has_its_words(old, new, words):
-    """Fields are spelled out as the model has them, and what opens something is marked."""
+def test_each_kind_of_edit_is_described(old, new, words):
+    """Fields are listed as the model names them, and what opens something is marked."""
 
-    def whole(part: dict[str, Any]) -> dict[str, Any]:
+    def whole(part: JSONObject) -> JSONObject:
         return {key: value for key, value in {**POST, "writable": ["title"], **part}.items() if value is not None}
 
     assert sorted(say(whole(old), whole(new))) == sorted(words)
 
 
-def test_the_same_record_has_no_consequences():
-    """Nor has none that stays none."""
+def test_an_unchanged_record_has_no_consequences():
+    """The same holds if there was no record before and after."""
     assert consequences(POST, dict(POST)) == ()
 
 
@@ -168,42 +169,42 @@ NEW = [
 
 
 @pytest.mark.parametrize(("part", "widens"), NEW)
-def test_a_first_record_widens_where_anyone_gets_something(part, widens):
-    """All fields and sensitive ones require confirmation as well; access for holders of a permission does not."""
+def test_a_first_record_widens_if_it_admits_everyone(part, widens):
+    """All fields and sensitive fields need confirmation too. Access for holders of a permission does not."""
     found = consequences(None, {**POST, **part})
     assert any(item.widens for item in found) is widens
     assert found[0].text.startswith("is a new binding")
 
 
 @pytest.mark.parametrize("old", [{**POST, "enabled": False}, {**POST, "fields": ["gone"]}, {"stream": 3}])
-def test_what_comes_into_force_widens(old):
-    """Whether it was disabled, went bad, or cannot even be read; and all of it is said."""
+def test_coming_into_force_widens(old):
+    """The record was disabled, invalid or unreadable before. Everything that it opens is described."""
     found = consequences(old, POST)
     assert found[0].widens
     assert "sends title" in in_words(found)
 
 
-def test_a_record_that_others_kept_out_of_force_widens():
-    """Such as one whose stream a file took: renaming it brings it back."""
+def test_renaming_a_record_into_force_widens():
+    """A file took its stream, so the record was not in force."""
     new = {**POST, "stream": "entries"}
     assert not any(item.widens for item in consequences(POST, new))
     assert consequences(POST, new, in_force=False)[0].widens
 
 
-def test_removing_widens_nothing():
-    """And says so."""
+def test_a_removal_widens_nothing():
+    """The consequences say so."""
     assert consequences(POST, None) == (Consequence("-", "is removed: for clients, the stream no longer exists"),)
 
 
 @pytest.mark.parametrize(
     "bad", [{}, {"stream": 1}, {"stream": "x", "model": "no.Such", "fields": []}, {**POST, "x": 1}]
 )
-def test_what_cannot_be_read_counts_as_widening(bad):
-    """It raises nothing, and it is not taken for harmless."""
+def test_an_unreadable_record_counts_as_widening(bad):
+    """It raises no exception, and is not considered harmless."""
     assert [item.widens for item in consequences(POST, bad)] == [True]
 
 
-# The promise ----------------------------------------------------------------------------------------------------------
+# Generated records ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -241,8 +242,8 @@ ROWS = [
 NAMES = ("title", "body", "published", "author", "blog")
 
 
-def possible(document: dict[str, Any]) -> set[tuple[Any, ...]]:
-    """Return everything that some visitor can get or write, as the production code answers."""
+def possible(document: JSONObject) -> set[tuple[Any, ...]]:
+    """Return everything that some visitor can get or write, as the production code decides."""
     spec = BindingSpec.from_dict(document)
     if not spec.enabled:
         return set()
@@ -275,8 +276,8 @@ some = st.lists(st.sampled_from(NAMES), unique=True, max_size=4)
 
 
 @st.composite
-def documents(draw: st.DrawFn) -> dict[str, Any]:
-    found: dict[str, Any] = {
+def documents(draw: st.DrawFn) -> JSONObject:
+    found: JSONObject = {
         "stream": "posts",
         "model": "blog.Post",
         "enabled": draw(st.sampled_from([True] * 5 + [False])),
@@ -310,15 +311,15 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     return found
 
 
-def is_valid(document: dict[str, Any]) -> bool:
+def is_valid(document: JSONObject) -> bool:
     return not validate_document(document)[1]
 
 
 edits = st.tuples(documents().filter(is_valid), documents().filter(is_valid))
 
 
-def opens_silently(edit: tuple[dict[str, Any], dict[str, Any]], ignored: str = "") -> bool:
-    """Return whether an edit makes something possible and no consequence (but those of a key) says so."""
+def opens_silently(edit: tuple[JSONObject, JSONObject], ignored: str = "") -> bool:
+    """Return whether an edit makes something possible without a consequence (except those of one key)."""
     old, new = edit
     found = [item for item in consequences(old, new) if item.key != ignored]
     return not any(item.widens for item in found) and bool(possible(new) - possible(old))
@@ -326,15 +327,15 @@ def opens_silently(edit: tuple[dict[str, Any], dict[str, Any]], ignored: str = "
 
 @hypothesis_settings(max_examples=250, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(edits)
-def test_what_opens_something_is_said_to_widen(edit):
-    """For any visitor, row and field: what the new record lets through and the old one did not."""
+def test_an_edit_that_opens_something_is_marked(edit):
+    """This holds for any visitor, row and field that the new record admits and the old one did not."""
     assert not opens_silently(edit)
 
 
 @hypothesis_settings(max_examples=150, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(documents().filter(is_valid), st.data())
-def test_one_changed_key_that_opens_something_is_said_to_widen(old, data):
-    """The same for small edits, in which no other key hides the one."""
+def test_an_edit_of_one_key_that_opens_something_is_marked(old, data):
+    """Small edits have no other key that could hide the missing mark."""
     other = data.draw(documents().filter(is_valid))
     key = data.draw(st.sampled_from(["permissions", "direction", "writable", "where", "groups", "enabled", "fields"]))
     new = {**old, key: other[key]} if key in other else {name: value for name, value in old.items() if name != key}
@@ -345,7 +346,7 @@ def test_one_changed_key_that_opens_something_is_said_to_widen(old, data):
         assert not opens_silently((old, new))
 
 
-SILENT: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+SILENT: dict[str, tuple[JSONObject, JSONObject]] = {
     "fields": ({"writable": []}, {"writable": [], "fields": ["title", "body"]}),
     "permissions": ({}, {"permissions": {"view": True}}),
     "writable": ({"writable": []}, {}),
@@ -357,14 +358,14 @@ SILENT: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("key", SILENT)
-def test_a_comparison_that_forgets_a_key_is_caught(key):
-    """The negative control: the promise does not hold for an edit whose one consequence is left out."""
+def test_a_comparison_that_omits_a_key_is_detected(key):
+    """Negative control: the only consequence of an edit is left out."""
     old, new = ({**POST, **part} for part in SILENT[key])
     assert not opens_silently((old, new))
     assert opens_silently((old, new), ignored=key)
 
 
-def test_every_key_of_a_record_has_words():
-    """A key that is added to records must be described here too."""
+def test_every_key_of_a_record_is_described():
+    """A new key must be described too."""
     text = "".join(Path(str(part.__file__)).read_text(encoding="utf-8") for part in (comparison, module))
     assert [key for key in KEYS if f'"{key}"' not in text and key != "exclude"] == []

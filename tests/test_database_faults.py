@@ -5,37 +5,37 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
-import re
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.core.management import CommandError
 from django.db import DatabaseError, IntegrityError, connection, connections, transaction
-from django.test import Client as Browser
+from pytest_django import Settings
 
 from declbind import registry
 from declbind.console import history, plan
 from declbind.console.database_fault import describe_fault
 from declbind.core.errors import ConfigError
 from declbind.models import BindingRecord, BindingRevision
-from declbind.outbound import log
-from tests.test_admin_form import LIST, read_form
-from tests.test_command import GROUPS, Ran, fresh_registry
+from tests.command_runs import GROUPS, Ran, fresh_registry
+from tests.failing_databases import (
+    MEANWHILE,
+    TABLE,
+    after_ddl,
+    altered,
+    answer_of,
+    elsewhere,
+    execute,
+    impatient,
+    on_postgresql,
+    on_sqlite,
+)
 
 __all__ = ["fresh_registry"]
 
-on_sqlite = pytest.mark.skipif(connection.vendor != "sqlite", reason="a fault of SQLite")
-on_postgresql = pytest.mark.skipif(connection.vendor != "postgresql", reason="a fault of PostgreSQL")
-#: MySQL and MariaDB commit at each ALTER and CREATE, so there the database is flushed after the test.
-after_ddl = pytest.mark.django_db(transaction=connection.vendor == "mysql")
-TABLE = "declbind_bindingrecord"
 COLUMN = f"ALTER TABLE {TABLE} RENAME COLUMN"
-MEANWHILE = "Another user edited the configuration"
-ADD = f"{LIST}add/"
 
 
 @pytest.fixture
@@ -43,80 +43,6 @@ def path(tmp_path: Path) -> Path:
     file = tmp_path / "records.json"
     file.write_text(json.dumps([GROUPS]))
     return file
-
-
-def answer_of(*arguments: str) -> str:
-    with pytest.raises(CommandError) as raised:
-        Ran(*arguments)
-    text = str(raised.value)
-    assert json.loads(Ran(*arguments, "--format", "json").out)["error"] == text
-    return text
-
-
-def execute(sql: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(sql)
-
-
-@contextlib.contextmanager
-def elsewhere(*statements: str) -> Iterator[None]:
-    """Yield a function that runs statements on another connection, whose transaction stays open during the block."""
-    done, finish = threading.Event(), threading.Event()
-    faults: list[Exception] = []
-
-    def hold() -> None:
-        try:
-            with transaction.atomic():
-                for sql in statements:
-                    execute(sql)
-                done.set()
-                finish.wait(30)
-                transaction.set_rollback(True)
-        except Exception as error:
-            faults.append(error)
-        finally:
-            done.set()
-            connections.close_all()
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    assert done.wait(30)
-    try:
-        yield
-    finally:
-        finish.set()
-        thread.join(30)
-    assert not faults
-
-
-@contextlib.contextmanager
-def altered(change: str, undo: str) -> Iterator[None]:
-    """Change the schema during the block. The rollback of the test undoes it, except on MySQL and MariaDB."""
-    execute(change)
-    try:
-        yield
-    finally:
-        if connection.vendor == "mysql":
-            execute(undo)
-
-
-@contextlib.contextmanager
-def impatient() -> Iterator[None]:
-    """Wait for a lock only briefly."""
-    execute(
-        {
-            "sqlite": "PRAGMA busy_timeout = 50",
-            "postgresql": "SET lock_timeout = '50ms'",
-            "mysql": "SET SESSION innodb_lock_wait_timeout = 1",
-        }[connection.vendor]
-    )
-    try:
-        yield
-    finally:
-        connection.close()
-
-
-# The command ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.django_db(transaction=True)
@@ -142,7 +68,7 @@ def test_a_locked_file_is_not_reported_as_a_concurrent_edit(path: Path, verb: st
 
 @pytest.mark.django_db(transaction=True)
 @on_sqlite
-def test_triggers_that_cannot_be_installed_say_why(fresh_registry: None) -> None:
+def test_a_failed_installation_of_triggers_shows_the_reason(fresh_registry: None) -> None:
     """The statements of ``triggers --install`` wait for the lock like any others."""
     BindingRecord.objects.create(stream="keepers", model="zoo.Keeper", fields=["name"], capture="triggers")
     registry.refresh(force=True)
@@ -154,7 +80,7 @@ def test_triggers_that_cannot_be_installed_say_why(fresh_registry: None) -> None
 
 @pytest.mark.django_db(transaction=True)
 @on_sqlite
-def test_the_deferred_mode_is_named_where_it_is_in_use(settings: Any) -> None:
+def test_the_deferred_mode_is_named_if_it_is_in_use(settings: Settings) -> None:
     """A transaction that reads first and writes later fails at once in that mode, so the advice is to change it."""
     options = connection.settings_dict["OPTIONS"]
     error = _locked_error()
@@ -284,7 +210,7 @@ def test_a_lost_connection_is_named(path: Path, monkeypatch: pytest.MonkeyPatch)
     """The server ends the connection in the middle of the transaction."""
     load = plan.find_faults
 
-    def lose(*args: Any) -> Any:
+    def lose(*args: Any) -> object:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_backend_pid()")
             pid = cursor.fetchone()[0]
@@ -329,7 +255,9 @@ def test_a_constraint_of_the_project_is_not_reported_as_a_concurrent_edit(path: 
 
 
 @pytest.mark.django_db
-def test_a_record_that_is_added_meanwhile_is_a_concurrent_edit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_that_is_added_at_the_same_time_is_a_concurrent_edit(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Negative control: here the message is right, and the database's own error is its cause."""
     monkeypatch.setattr(BindingRecord, "full_clean", lambda self, *args, **kwargs: None)
     made = plan.plan_items(plan.load_path(path), "default")
@@ -350,7 +278,7 @@ def _insert_raw(stream: str) -> None:
 
 
 @pytest.mark.django_db
-def test_a_stream_that_is_stored_twice_is_described_as_such() -> None:
+def test_a_stream_that_is_stored_twice_is_described() -> None:
     """The message names the table and the column, on each database."""
     _insert_raw("one")
     with pytest.raises(IntegrityError) as raised, transaction.atomic():
@@ -402,99 +330,3 @@ def test_an_unknown_error_is_quoted() -> None:
     fault = describe_fault(DatabaseError("strange"), "default")
     assert fault.kind == "other"
     assert "reported an error (DatabaseError: strange)." in fault.text
-
-
-# The admin -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def browser() -> Browser:
-    """Return a browser whose session needs no database."""
-    browser = Browser(raise_request_exception=False)
-    browser.force_login(User.objects.create_superuser("operator"))
-    return browser
-
-
-def posted(browser: Browser, stream: str) -> dict[str, Any]:
-    """Return the form data of a new binding, from the form of a copy."""
-    data = read_form(browser.get(ADD, {"stream": stream, "model": "auth.Group"}).content.decode())
-    return {**data, "stream": stream, "model": "auth.Group", "fields_mode": "these", "fields_names": "name"}
-
-
-def texts_of(page: Any) -> str:
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page.content.decode()))
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_form_that_cannot_be_stored_says_why_and_can_be_sent_again(browser: Browser) -> None:
-    """The page keeps everything that was typed; once the lock is released, it can be stored."""
-    log.load_head("default")
-    form = posted(browser, "fresh")
-    lock = {
-        "sqlite": "UPDATE auth_group SET name = name",
-        "postgresql": f"LOCK TABLE {TABLE} IN EXCLUSIVE MODE",
-        "mysql": "SELECT * FROM declbind_configuration FOR UPDATE",
-    }[connection.vendor]
-    with elsewhere(lock), impatient():
-        page = browser.post(ADD, form)
-    assert page.status_code == 503
-    text = texts_of(page)
-    assert "Another connection holds a lock in database" in text
-    assert "Nothing was stored." in text
-    assert MEANWHILE not in text
-    sent = re.findall(r'<textarea name="([^"]+)" hidden>\n([^<]*)</textarea>', page.content.decode())
-    assert {name: value.replace("&quot;", '"') for name, value in sent}.items() >= {"stream": "fresh"}.items()
-    again: dict[str, list[str]] = {}
-    for name, value in sent:
-        again.setdefault(name, []).append(value.replace("&quot;", '"'))
-    assert browser.post(ADD, again).status_code == 302
-    assert BindingRecord.objects.get().stream == "fresh"
-
-
-@pytest.mark.django_db(transaction=True)
-@on_sqlite
-@pytest.mark.parametrize("page_name", ["import", "rollback", "json", "delete", "take over"])
-def test_every_page_that_stores_says_why_it_cannot(browser: Browser, page_name: str) -> None:
-    """Import, rollback, the JSON page, a deletion and a copy of a binding from a file."""
-    record = BindingRecord.objects.create(**GROUPS)
-    revision = BindingRevision.objects.get()
-    record.description = "changed"
-    record.save()
-    root = "/admin/declbind/bindingrecord"
-    if page_name == "import":
-        text = json.dumps([{**GROUPS, "stream": "imported", "permissions": {"view": False}}])
-        review = browser.post(f"{root}/import/", {"text": text})
-        hidden = dict(re.findall(r'name="(plan|version|generation|source)" value="([^"]*)"', review.content.decode()))
-        address, data = f"{root}/import/", {**hidden, "text": text, "_apply": "yes", "confirm_widening": "yes"}
-    elif page_name == "rollback":
-        address = f"{root}/rollback/{revision.pk}/"
-        data = _hidden(browser.get(address))
-    elif page_name == "json":
-        address = f"{root}/{record.pk}/json/"
-        data = {**_hidden(browser.get(address)), "document": json.dumps({**record.definition(), "description": "x"})}
-    elif page_name == "delete":
-        address, data = f"{root}/{record.pk}/delete/", {"post": "yes"}
-    else:
-        address, data = ADD, posted(browser, "copy")
-    with elsewhere("UPDATE auth_group SET name = name"), impatient():
-        page = browser.post(address, data)
-    assert page.status_code == 503, texts_of(page)
-    assert "Another connection holds a lock in database" in texts_of(page)
-    assert browser.post(address, data).status_code == 302
-
-
-def _hidden(page: Any) -> dict[str, str]:
-    found = re.findall(r'<(?:input type="hidden"|button)[^>]*name="([^"]+)"[^>]*value="([^"]*)"', page.content.decode())
-    return {name: value for name, value in found if name != "csrfmiddlewaretoken"}
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_list_without_its_table_asks_for_migrate(browser: Browser) -> None:
-    """Pages that only read answer too."""
-    execute(f"ALTER TABLE {TABLE} RENAME TO moved")
-    try:
-        page = browser.get("/admin/declbind/bindingrecord/")
-    finally:
-        execute(f"ALTER TABLE moved RENAME TO {TABLE}")
-    assert page.status_code == 500
-    assert "Run `manage.py migrate --database default`." in texts_of(page)

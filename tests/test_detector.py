@@ -12,7 +12,7 @@ from declbind.outbound import detector as detection
 from declbind.outbound.triggers import upkeep
 from declbind.registry import get_registry
 from declbind.testing import override_bindings
-from tests.test_capture import KEEPERS, uncaptured
+from tests.captured_events import KEEPERS, uncaptured
 from tests.zoo.models import Animal, Feather, Food, Herd, Keeper, Lorry, Truck
 
 pytestmark = pytest.mark.django_db
@@ -68,8 +68,8 @@ STATEMENTS = [
 
 
 @pytest.mark.parametrize("statement", STATEMENTS)
-def test_statements_are_read_as_people_write_them(statement):
-    """Comments, common table expressions, and any case are recognised."""
+def test_statements_are_recognised_in_every_form(statement):
+    """Comments, common table expressions, and any case are allowed."""
     if statement.startswith("WITH") and getattr(connection, "mysql_is_mariadb", False):
         pytest.skip("MariaDB has no WITH before an UPDATE")
     Keeper.objects.create(name="Ann")
@@ -109,8 +109,8 @@ def test_captured_writes_are_not_detected():
         assert noticed() == []
 
 
-def test_without_the_hooks_all_of_it_is_detected():
-    """Control: without the hooks, these writes are counted."""
+def test_writes_without_the_hooks_are_detected():
+    """Negative control: without the hooks, the writes of the previous test are counted."""
     with override_bindings(KEEPERS), uncaptured():
         ann = Keeper.objects.create(name="Ann")
         ann.save()
@@ -132,7 +132,7 @@ def test_unbound_tables_are_not_detected():
         assert noticed() == []
 
 
-def test_it_is_off_unless_asked_for(settings):
+def test_it_is_off_by_default(settings):
     """Without the setting, nothing is installed."""
     settings.DECLBIND = {}
     assert connection.execute_wrappers == []
@@ -181,7 +181,7 @@ def test_an_error_of_the_detector_does_not_reach_the_application(monkeypatch, ca
     assert "could not be examined" in caplog.text
 
 
-def test_places_beyond_the_bound_are_counted_under_none(monkeypatch):
+def test_places_beyond_the_limit_are_counted_together(monkeypatch):
     """The number of remembered places is bounded."""
     monkeypatch.setattr(detection, "MAX_PLACES", 2)
     for number in range(4):
@@ -190,8 +190,8 @@ def test_places_beyond_the_bound_are_counted_under_none(monkeypatch):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_counts_are_stored_by_a_thread_whatever_becomes_of_the_transaction(detector, monkeypatch):
-    """The counted writes have been made, and storing the counts does not interfere with them."""
+def test_counts_are_stored_outside_of_the_transaction(detector, monkeypatch):
+    """A thread stores them, so they survive a rollback and do not disturb the writes."""
     monkeypatch.undo()
     stored = threading.Event()
     fresh = detection.Detector()

@@ -8,10 +8,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
+from tests.json_types import JSONObject
 from tests.servers import ROOT, PostgresServer
 
 #: What is broken on purpose, and a step of the course that must notice it.
@@ -52,8 +52,8 @@ def run(database: str, *arguments: str, site: str = "plain") -> str:
     return ran.stdout
 
 
-def take_course(database: str, *arguments: str, **options: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(run(database, *arguments, **options).splitlines()[-1])
+def take_course(database: str, *arguments: str, **options: str) -> JSONObject:
+    found: JSONObject = json.loads(run(database, *arguments, **options).splitlines()[-1])
     return found
 
 
@@ -66,7 +66,7 @@ def template(postgres_process: PostgresServer) -> str:
 
 
 @pytest.fixture(scope="module")
-def course(template: str, postgres_process: PostgresServer) -> dict[str, Any]:
+def course(template: str, postgres_process: PostgresServer) -> JSONObject:
     """Take all steps."""
     return take_course(postgres_process.create_database("tenants_course", template=template))
 
@@ -87,7 +87,7 @@ def steps() -> list[str]:
 
 
 @pytest.mark.parametrize("name", steps())
-def test_tenants_are_kept_apart(name: str, course: dict[str, Any]) -> None:
+def test_tenants_are_kept_apart(name: str, course: JSONObject) -> None:
     assert course[name]["seen"] == course[name]["expected"]
 
 
@@ -96,7 +96,7 @@ SHARED = ("each_tenant_is_sent_its_own_events", "shared_users_are_the_same_in_al
 
 
 def test_users_may_be_in_the_public_schema(postgres_server: PostgresServer) -> None:
-    """And with ``TENANT_LIMIT_SET_CALLS``, which sets the search path as rarely as possible."""
+    """Both also work with ``TENANT_LIMIT_SET_CALLS``, which sets the search path as rarely as possible."""
     database = postgres_server.create_database("tenants_shared")
     run(database, "build", site="shared_users")
     found = take_course(database, *SHARED, site="shared_users")
@@ -118,7 +118,7 @@ def test_the_checks_find_what_is_wrong(site: str, id_: str, database: str) -> No
 
 
 @pytest.mark.parametrize(("broken", "name"), CONTROLS)
-def test_what_is_broken_would_be_caught(broken: str, name: str, database: str) -> None:
+def test_broken_variants_are_detected(broken: str, name: str, database: str) -> None:
     """Negative controls."""
     found = take_course(database, f"sabotage={broken}", name)[name]
     assert found["seen"] != found["expected"]

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from declbind.console import overview
 from declbind.models import BindingRecord
-from tests.test_command import GROUPS, Ran, fresh_registry, spoil, store
+from tests.command_runs import GROUPS, Ran, fresh_registry, spoil, store
 
 pytestmark = pytest.mark.django_db
 

@@ -41,8 +41,8 @@ def test_a_group_has_the_same_rows_in_a_snapshot_and_live(keepers):
         assert [event.changes for event in events] == [[(group, "update")]]
 
 
-def test_where_holds_for_the_same_rows_in_queries_and_in_memory(keepers):
-    """A list of values, a single one, and a value without rows."""
+def test_where_matches_the_same_rows_in_queries_and_in_memory(keepers):
+    """The values are a list, a single one, and one without rows."""
     for wanted, names in ((["Ann", "ann"], ["Ann", "ann"]), ("Ann ", ["Ann "]), (["nobody"], [])):
         bound = connect({**KEEPERS, "where": {"name": wanted}}).binding(using="default")
         rows = list(Keeper.objects.order_by("pk"))
@@ -73,8 +73,8 @@ def test_streams_and_idempotency_keys_differ_by_case():
     assert idempotency.claim("user:1", "posts", "K", "default")[1] == {"pk": "K"}
 
 
-def test_text_of_every_plane_is_logged():
-    """Four bytes of UTF-8, quotes, backslashes and control characters."""
+def test_text_of_every_unicode_plane_is_logged():
+    """The text has characters of four bytes in UTF-8, quotes, backslashes and control characters."""
     name = "\U0001f989 '\"\\\x1f\u2028 é"
     with override_bindings(KEEPERS):
         Keeper.objects.create(name=name)

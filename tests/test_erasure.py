@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from typing import Any
 
 import pytest
 from django.apps import apps
@@ -16,22 +15,22 @@ from declbind.live.hub import get_hub
 from declbind.models import BindingRecord, Connection, Event, IdempotencyKey, SavedView, Traffic, editing
 from declbind.outbound import entries
 from declbind.testing import Client, override_bindings
+from tests.captured_events import KEEPERS
 from tests.factories import make_user
 from tests.live import NUMBERS, in_thread, next_payload, since_of, store, subscribe
-from tests.test_capture import KEEPERS
 from tests.zoo.models import Keeper
 
 SECRET = "a-name-to-forget"
 
 
-def forget(*arguments: str) -> Any:
+def forget(*arguments: str) -> object:
     out = io.StringIO()
     call_command("declbind", "forget", *arguments, "--format", "json", stdout=out)
     return json.loads(out.getvalue())
 
 
 def is_stored(text: str) -> list[str]:
-    """Return the tables of declbind in which a text stands, in any column."""
+    """Return the tables of declbind that contain a text, in any column."""
     models = apps.get_app_config("declbind").get_models()
     return sorted(
         model._meta.db_table
@@ -42,7 +41,7 @@ def is_stored(text: str) -> list[str]:
 
 @pytest.mark.django_db
 def test_the_values_of_a_row_are_erased():
-    """Also those in the names of groups; other rows keep theirs, and offsets go on without a gap."""
+    """Names of groups are erased too. Other rows stay, and offsets have no gap."""
     with override_bindings({**KEEPERS, "groups": ["n-{name}"]}):
         keeper, other = Keeper.objects.create(name=SECRET), Keeper.objects.create(name="other")
         keeper.save()
@@ -58,8 +57,8 @@ def test_the_values_of_a_row_are_erased():
 
 
 @pytest.mark.django_db
-def test_what_is_not_erased_is_found():
-    """The control: the search for a text sees each table."""
+def test_values_that_are_not_erased_are_detected():
+    """Negative control: the search for a text reads each table."""
     with override_bindings(KEEPERS):
         Keeper.objects.create(name=SECRET)
     Traffic.objects.create(at=timezone.now(), kind=Traffic.REQUEST, username=SECRET)
@@ -68,7 +67,7 @@ def test_what_is_not_erased_is_found():
 
 @pytest.mark.django_db
 def test_a_user_is_erased():
-    """Name and key go, whatever they stand in; the revisions themselves stay."""
+    """Name and key are removed wherever they are stored. The revisions themselves stay."""
     user = make_user(username=SECRET)
     with override_bindings(KEEPERS, {"stream": "people", "model": "auth.User", "fields": ["username"]}):
         with entries.acting(SECRET):
@@ -89,7 +88,7 @@ def test_a_user_is_erased():
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_subscribers_and_those_who_come_back_take_a_snapshot():
+async def test_subscribers_and_returning_clients_take_a_snapshot():
     """Nothing of the row is replayed, from the log or from the memory of the process."""
     with override_bindings(NUMBERS):
         async with Client() as client:
@@ -107,8 +106,8 @@ async def test_subscribers_and_those_who_come_back_take_a_snapshot():
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_process_that_keeps_its_memory_is_noticed(monkeypatch):
-    """The control."""
+async def test_a_process_that_replays_from_memory_is_detected(monkeypatch):
+    """Negative control of the previous test."""
     with override_bindings(NUMBERS):
         async with Client() as client:
             since = since_of(await subscribe(client))
@@ -136,7 +135,7 @@ async def test_a_process_that_keeps_its_memory_is_noticed(monkeypatch):
         (["--user", "anonymous"], "anonymous visitors are not stored by name"),
     ],
 )
-def test_what_cannot_be_found_is_said(arguments, text):
-    """With what was expected."""
+def test_unknown_rows_and_users_are_reported(arguments, text):
+    """The message names what was expected."""
     with pytest.raises(CommandError, match=text.replace(".", r"\.")):
         call_command("declbind", "forget", *arguments)

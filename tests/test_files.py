@@ -45,8 +45,8 @@ def test_reads_one_record_and_lists_of_them(folder):
         assert item.document["model"] == "auth.User"
 
 
-def test_a_list_of_one_is_still_a_list(folder):
-    """The index is part of the place if the file holds a list."""
+def test_a_list_of_one_record_is_a_list(folder):
+    """The place of the record includes its index."""
     write(folder, "a.json", [{**GOOD, "stream": "one"}])
     assert [item.where for item in load_files()] == [f"{folder}/a.json[0]"]
 
@@ -63,7 +63,7 @@ def test_a_list_of_one_is_still_a_list(folder):
     ],
     ids=repr,
 )
-def test_one_bad_record_spoils_only_itself(folder, bad):
+def test_one_invalid_record_does_not_affect_others(folder, bad):
     """If one of a hundred records is invalid, the others work and it is reported."""
     records = [{**GOOD, "stream": f"s{number}"} for number in range(99)]
     write(folder, "all.json", [*records[:50], bad, *records[50:]])
@@ -75,7 +75,7 @@ def test_one_bad_record_spoils_only_itself(folder, bad):
     assert faulty.problems
 
 
-def test_a_key_named_twice_spoils_only_its_record(folder):
+def test_a_repeated_key_affects_only_its_record(folder):
     """It is not defined which of the two values counts, so only that record is left out."""
     write(
         folder,
@@ -116,8 +116,8 @@ def test_a_folder_in_the_place_of_a_file_is_an_item(folder):
     assert "cannot be read" in item.problems[0].message
 
 
-def test_a_byte_order_mark_is_no_fault(folder):
-    """Files written on Windows are read."""
+def test_a_byte_order_mark_is_accepted(folder):
+    """Some editors on Windows write one."""
     (folder / "a.json").write_bytes(b"\xef\xbb\xbf" + json.dumps({**GOOD, "stream": "one"}).encode())
     assert [item.is_usable for item in load_files()] == [True]
 
@@ -131,8 +131,8 @@ def test_a_missing_folder_is_an_item(settings, folder):
     )
 
 
-def test_an_empty_folder_and_an_empty_list(folder):
-    """It is no mistake to have no records."""
+def test_an_empty_folder_and_an_empty_list_are_valid(folder):
+    """A project may have no records."""
     assert load_files() == []
     write(folder, "none.json", [])
     assert load_files() == []

@@ -102,7 +102,7 @@ def test_the_migration_inserts_them(tmp_path: Path, routed: str, alias: str) -> 
     assert run(env, "-c", COUNT.format(alias=alias)).strip() == "[['Head', 1], ['Configuration', 1]]"
 
 
-def start_together(env: dict[str, str], count: int = PROCESSES) -> list[Any]:
+def start_together(env: dict[str, str], count: int = PROCESSES) -> list[object]:
     """Start processes at once and return the result of each: the epoch, and the number of head rows."""
     processes = [
         subprocess.Popen(
@@ -133,7 +133,7 @@ def test_processes_that_start_together_agree(tmp_path: Path, statement: str) -> 
 def test_processes_that_start_together_on_a_server_agree(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """The same race, without a lock for all writers."""
+    """The same race on a database without one lock for all writers."""
     url = request.getfixturevalue(f"{kind}_database")
     env = {**environment(tmp_path), "DJANGO_SETTINGS_MODULE": "tests.settings", "DATABASE_URL": url}
     run(env, "-m", "django", "migrate", "--verbosity", "0")
@@ -154,7 +154,7 @@ def test_a_flush_inserts_them_again() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_after_a_silent_flush_they_are_inserted_on_first_use() -> None:
+def test_after_a_flush_without_signals_they_are_inserted_on_first_use() -> None:
     """Test cases with ``available_apps`` flush without ``post_migrate``."""
     call_command("flush", interactive=False, verbosity=0, inhibit_post_migrate=True)
     assert not Head.objects.exists()
@@ -165,12 +165,12 @@ def test_after_a_silent_flush_they_are_inserted_on_first_use() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_row_made_by_others_is_found_in_an_open_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The insert conflicts with the row of another process, whose epoch applies."""
+def test_a_row_of_another_process_is_found_in_an_open_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The insert conflicts with that row, whose epoch applies."""
     known = Head.objects.get(pk=1)
     calls = []
 
-    def first(self: Any) -> Any:
+    def first(self: object) -> Any:
         calls.append(self)
         return None if len(calls) == 1 else known
 

@@ -1,8 +1,6 @@
-"""Bound models with a list that is no ManyToManyField of Django's, as django-taggit adds."""
+"""Bound models with a list that is not a ManyToManyField of Django, as django-taggit adds."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import pytest
 
@@ -25,7 +23,7 @@ class Tags:
 
 
 @pytest.fixture(autouse=True)
-def tags(monkeypatch: Any) -> None:
+def tags(monkeypatch: pytest.MonkeyPatch) -> None:
     """Add tags to the lists of the animals."""
     lists = Animal._meta.many_to_many
     monkeypatch.setitem(vars(Animal._meta), "many_to_many", (*lists, Tags()))

@@ -23,9 +23,11 @@ from declbind.outbound import drafts
 from declbind.registry import override
 from declbind.serializers import register_serializer
 from declbind.serializers.guard import MAX_DEPTH, MAX_KNOWN, Guard
+from declbind.stored_rows import AnyRow
 from declbind.testing import Client, override_bindings
+from tests.console_forms import LIST
+from tests.json_types import JSONObject
 from tests.live import next_payload
-from tests.test_admin_form import LIST
 from tests.zoo.models import Keeper
 
 SECRET = "a-secret-value"
@@ -38,7 +40,7 @@ RECORD = {
 }
 
 
-def leak(instance: Any, binding: Any) -> dict[str, Any]:
+def leak(instance: Any, binding: type[Binding]) -> dict[str, object]:
     """Return the result of a careless serializer: a key of the row's user, in an object and in a list too."""
     return {
         "name": instance.name,
@@ -66,7 +68,7 @@ class LeakyPayload(WebsocketBinding):
     fields = ("name",)
     permissions = {"view": True}
 
-    def serialize(self, instance: Any, action: str) -> dict[str, Any]:
+    def serialize(self, instance: AnyRow, action: str) -> dict[str, object]:
         return {**super().serialize(instance, action), "session": {"token": SECRET}}
 
 
@@ -88,15 +90,15 @@ def written(binding: Any) -> Any:
     return json.loads(event.data)
 
 
-# What is sent ---------------------------------------------------------------------------------------------------------
+# Sent values ----------------------------------------------------------------------------------------------------------
 
 CASES = [RECORD, LeakyMember, LeakyPayload]
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("binding", CASES)
-def test_what_looks_like_a_secret_is_null_in_the_log(binding: Any) -> None:
-    """This applies anywhere in the result; the rest of the row is sent."""
+def test_values_that_look_like_secrets_are_null_in_the_log(binding: Any) -> None:
+    """This applies anywhere in the result. The rest of the row is sent."""
     data = written(binding)
     assert SECRET not in json.dumps(data)
     assert "x" in json.dumps(data)
@@ -111,16 +113,16 @@ def test_what_looks_like_a_secret_is_null_in_the_log(binding: Any) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("binding", CASES)
-def test_without_the_guard_it_is_found(binding: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Control: the code of each case returns the secret."""
+def test_secrets_without_the_guard_are_detected(binding: type[Binding], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: the code of each case returns the secret."""
     monkeypatch.setattr(Guard, "clean", lambda self, data: (data, ()))
     monkeypatch.setattr(Guard, "clean_payload", lambda self, data: (data, ()))
     assert SECRET in json.dumps(written(binding))
 
 
 @pytest.mark.django_db
-def test_what_sensitive_names_is_sent() -> None:
-    """This applies at any depth; ``sensitive`` may contain a key of the serializer's own."""
+def test_values_named_in_sensitive_are_sent() -> None:
+    """This applies at any depth. ``sensitive`` may contain a key of the serializer's own."""
     data = written({**RECORD, "sensitive": ["api_token", "otp"]})
     assert (data["api_token"], data["devices"], data["owner"]["secretKey"]) == (
         SECRET,
@@ -154,8 +156,8 @@ def test_a_password_hash_is_never_sent(hasher: str) -> None:
 
 
 @pytest.mark.django_db
-def test_it_is_recorded_once_for_each_set_of_keys() -> None:
-    """It is an error in the traffic that quotes no value, however many rows are written."""
+def test_removed_values_are_recorded_once_for_each_set_of_keys() -> None:
+    """The error in the traffic quotes no value, however many rows are written."""
     with override(RECORD):
         for number in range(3):
             Keeper.objects.create(name=f"x{number}")
@@ -167,8 +169,8 @@ def test_it_is_recorded_once_for_each_set_of_keys() -> None:
 
 
 @pytest.mark.django_db
-def test_the_list_the_doctor_why_and_check_name_it(admin_client: Browser) -> None:
-    """The page of trials and the preview report it too."""
+def test_the_list_the_doctor_why_and_check_name_the_keys(admin_client: Browser) -> None:
+    """The page of trials and the preview report them too."""
     record = BindingRecord().assign(RECORD)
     record.save()
     keeper = Keeper.objects.create(name="x")
@@ -215,8 +217,8 @@ def test_a_member_is_named_by_the_checks_before_anything_is_written() -> None:
     assert (message.id, "'access_token'" in message.msg) == ("declbind.W003", True)
 
 
-def test_naming_a_key_of_a_serializer_takes_the_right_to_expose_secrets() -> None:
-    """Naming a field takes it too."""
+def test_naming_a_key_of_a_serializer_needs_the_permission_to_expose_secrets() -> None:
+    """Naming a field needs it too."""
     register_serializer("other", leak)
     try:
         named = {**RECORD, "sensitive": ["api_token"]}
@@ -236,7 +238,7 @@ def test_naming_a_key_of_a_serializer_takes_the_right_to_expose_secrets() -> Non
 
 
 def test_a_binding_that_sends_fields_has_no_guard() -> None:
-    """The looks of fields are checked with the record, and their writes cost nothing extra."""
+    """The names of its fields are checked with the record, and its writes cost nothing extra."""
 
     class Plain(WebsocketBinding):
         model = Keeper
@@ -248,8 +250,8 @@ def test_a_binding_that_sends_fields_has_no_guard() -> None:
     assert issubclass(Plain, Binding)
 
 
-def test_harmless_names_are_left_alone() -> None:
-    """Names about the existence or the end of a secret, bound fields, and documents of bound fields."""
+def test_harmless_names_are_sent() -> None:
+    """These are names about the existence or the end of a secret, bound fields, and documents of bound fields."""
     moment = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
     data = {"has_token": True, "token_expires": moment, "token": None, "hash": "bound", "settings": {"token": "own"}}
     guard = Guard([], ["hash", "settings"], ["settings"])
@@ -258,8 +260,8 @@ def test_harmless_names_are_left_alone() -> None:
     assert withheld == ()
 
 
-def test_only_what_changes_is_copied() -> None:
-    """The code may keep its result."""
+def test_the_result_of_the_code_is_not_changed() -> None:
+    """The code may keep its result. Only the changed parts are copied."""
     inner = {"token": "x"}
     data = {"a": [1, 2], "b": [inner, {"c": 1}]}
     cleaned, withheld = Guard([], [], []).clean(data)
@@ -269,15 +271,15 @@ def test_only_what_changes_is_copied() -> None:
     assert withheld == ("b.token",)
 
 
-def test_it_is_bounded() -> None:
-    """The depth and the cached key sets are bounded, and it ends on an object that contains itself."""
-    deep: dict[str, Any] = {"token": "x"}
+def test_the_guard_is_bounded() -> None:
+    """The depth and the cached key sets are bounded, and an object that contains itself is handled."""
+    deep: JSONObject = {"token": "x"}
     for _ in range(MAX_DEPTH - 1):
         deep = {"in": deep}
     guard = Guard([], [], [])
     assert guard.clean(deep)[1] != ()
     assert guard.clean({"in": {"in": deep}})[1] == ()
-    looped: dict[str, Any] = {}
+    looped: JSONObject = {}
     looped["again"] = [looped]
     assert guard.clean(looped)[0] is looped
     for number in range(MAX_KNOWN + 10):

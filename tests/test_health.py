@@ -1,17 +1,17 @@
-"""The page for load balancers: well when events flow, unwell when they wait."""
+"""The page for load balancers: 200 while events are delivered, 503 while they wait."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.db import OperationalError
 from django.test import Client as HttpClient
 from django.utils import timezone
+from pytest_django import Settings
 
 from declbind.live.hub import get_hub
 from declbind.models import Event, Node
@@ -19,6 +19,7 @@ from declbind.outbound import history, log, sequencer
 from declbind.registry import database_alias
 from declbind.testing import PATIENCE, Client, override_bindings
 from tests.factories import make_user
+from tests.json_types import JSONObject
 from tests.live import NUMBERS, store, subscribe
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -28,25 +29,25 @@ TOKEN = "a secret of the monitoring"
 
 
 @pytest.fixture(autouse=True)
-def token(settings: Any) -> None:
+def token(settings: Settings) -> None:
     settings.DECLBIND = {"HEALTH_TOKEN": TOKEN}
 
 
-def ask(client: HttpClient | None = None, token: str = TOKEN) -> tuple[int, dict[str, Any]]:
+def ask(client: HttpClient | None = None, token: str = TOKEN) -> tuple[int, JSONObject]:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     response = (client or HttpClient()).get("/declbind/health/", headers=headers)
     return response.status_code, response.json()
 
 
-def test_a_process_without_sockets_is_well():
-    """It tells of the log and the configuration, and of no hub."""
+def test_a_process_without_sockets_is_healthy():
+    """The page shows the log and the configuration, and no hub."""
     status, state = ask()
     assert (status, state["ok"], state["process"]) == (200, True, None)
     assert state["log"]["offset"] == log.load_head(database_alias()).offset
     assert state["configuration"]["invalid"] == 0
 
 
-async def test_a_process_with_sockets_tells_its_numbers():
+async def test_a_process_with_sockets_shows_its_numbers():
     """Connections, subscriptions, queues, cursor and version are those of the hub."""
     with override_bindings(NUMBERS):
         async with Client() as client:
@@ -62,8 +63,8 @@ async def test_a_process_with_sockets_tells_its_numbers():
     assert process["cursor"] == hub.core.cursor
 
 
-async def test_a_hub_that_lags_is_unwell(monkeypatch):
-    """Events that this process has not handed out for ten seconds make it answer 503."""
+async def test_a_lagging_hub_is_unhealthy(monkeypatch):
+    """The answer is 503 if the process has not delivered events for ten seconds."""
     async with Client():
         hub = await get_hub()
         await hub.settle()
@@ -82,7 +83,7 @@ def number_all() -> None:
         pass
 
 
-def test_events_without_a_number_are_unwell_where_a_process_should_number_them():
+def test_events_without_a_number_are_unhealthy_if_a_process_should_number_them():
     """On PostgreSQL such events are noticed by their age; SQLite numbers by itself.
 
     As long as no process has served a socket, nobody waits for them, and taking this process out of service would keep
@@ -104,12 +105,12 @@ def test_events_without_a_number_are_unwell_where_a_process_should_number_them()
         assert (status, state["log"]["unsequenced"]) == (200, 0)
 
 
-def fail(*args: Any) -> None:
+def fail(*args: object) -> None:
     raise OperationalError("password authentication failed for user postgres")
 
 
-def test_a_database_that_does_not_answer_is_unwell(monkeypatch):
-    """The page says so instead of failing itself, and names no secret."""
+def test_a_database_that_does_not_answer_is_unhealthy(monkeypatch):
+    """The page reports it instead of failing, and discloses no secret."""
     monkeypatch.setattr(log, "load_head", fail)
     status, state = ask()
     assert status == 503
@@ -117,30 +118,30 @@ def test_a_database_that_does_not_answer_is_unwell(monkeypatch):
 
 
 @pytest.mark.parametrize("token", ["", "another secret", TOKEN[:-1]])
-def test_strangers_learn_whether_it_is_well_and_nothing_else(token, monkeypatch):
-    """Neither numbers nor the kind of a fault."""
+def test_anonymous_users_see_only_the_status(token, monkeypatch):
+    """They see neither numbers nor the kind of a fault."""
     assert ask(token=token) == (200, {"ok": True})
     monkeypatch.setattr(log, "load_head", fail)
     assert ask(token=token) == (503, {"ok": False})
 
 
-def test_an_empty_token_opens_nothing(settings):
-    """It means that there is none."""
+def test_an_empty_token_gives_no_access(settings):
+    """An empty setting means that there is no token."""
     settings.DECLBIND = {"HEALTH_TOKEN": ""}
     response = HttpClient().get("/declbind/health/", headers={"Authorization": "Bearer "})
     assert response.json() == {"ok": True}
 
 
 @pytest.mark.parametrize(("codenames", "sees"), [((), False), (("declbind.view_node",), True)])
-def test_users_see_numbers_by_permission(codenames, sees):
-    """The one of the page about processes."""
+def test_numbers_need_the_permission_to_view_processes(codenames, sees):
+    """It is the permission of the page about processes."""
     client = HttpClient()
     client.force_login(make_user(*codenames))
     assert ("log" in ask(client, token="")[1]) is sees
 
 
-async def test_a_fault_that_is_over_is_forgotten(monkeypatch):
-    """The class of the error is shown as long as it lasts; its text is for operators."""
+async def test_a_fault_is_shown_only_while_it_lasts(monkeypatch):
+    """The class of the error is shown. Its text is for operators."""
     async with Client():
         hub = await get_hub()
         with monkeypatch.context() as patch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -41,10 +42,10 @@ RAISED = [
 
 
 @pytest.mark.parametrize(("raised", "code"), RAISED)
-def test_fault_11_what_code_raises_is_answered(raised, code, caplog):
-    """Every request gets an answer, never an exception, and never the text of an exception that is not for clients."""
+def test_fault_11_exceptions_of_code_are_answered(raised, code, caplog):
+    """Every request gets an answer, and never the text of an exception that is not meant for clients."""
 
-    def create(self: Any, data: Any) -> Any:
+    def create(self: object, data: object) -> Any:
         Animal.objects.create(name="half done")
         raise raised
 
@@ -57,9 +58,9 @@ def test_fault_11_what_code_raises_is_answered(raised, code, caplog):
 
 @pytest.mark.parametrize("method", ["deserialize", "has_permission", "get_object"])
 def test_fault_11_a_fault_at_any_step_is_answered(method, caplog):
-    """A binding may fail anywhere; the operator finds the trace in the log."""
+    """A binding may fail anywhere. The traceback is in the log."""
 
-    def fail(self: Any, *args: Any) -> Any:
+    def fail(self: object, *args: object) -> object:
         raise RuntimeError("the secret")
 
     client = connect(type("Raising", (Handwritten,), {method: fail}))
@@ -78,15 +79,15 @@ def answer_with_exception_text(request, binding, identity):
         raise ClientError("internal", str(error)) from error
 
 
-def test_fault_11_a_leaking_answer_would_be_caught(monkeypatch):
-    """Negative control: an answer that carries the exception's text fails the test above."""
+def test_fault_11_a_leaking_answer_is_detected(monkeypatch):
+    """Negative control: an answer with the text of the exception fails the previous test."""
     monkeypatch.setattr(writes, "handle", answer_with_exception_text)
 
     class Caplog:
-        records: list[Any] = [1]
+        records: Sequence[object] = [1]
 
     with pytest.raises(AssertionError):
-        test_fault_11_what_code_raises_is_answered(RuntimeError("the secret"), "internal", Caplog)
+        test_fault_11_exceptions_of_code_are_answered(RuntimeError("the secret"), "internal", Caplog)
 
 
 def test_fault_11_a_denied_request_is_answered():
@@ -99,7 +100,10 @@ def test_fault_11_a_denied_request_is_answered():
 
 
 def test_a_hand_written_binding_gets_the_user_and_may_return_nothing():
-    """One instance per request, with the user as the database has it; without a row the sent key is answered."""
+    """There is one instance per request, and the user is read from the database.
+
+    Without a row the reply has the sent key.
+    """
     seen: list[Any] = []
 
     class Quiet(Handwritten):
@@ -128,8 +132,8 @@ def test_a_hand_written_binding_gets_the_user_and_may_return_nothing():
     ]  # fmt: skip
 
 
-def test_code_may_name_rows_by_something_else_than_their_key():
-    """``deserialize`` and ``update`` of a binding by slug get the slug; booleans are no key even there."""
+def test_code_may_identify_rows_by_another_column():
+    """``deserialize`` and ``update`` of a binding by slug get the slug. Booleans are not accepted as keys."""
 
     class BySlug(Handwritten):
         def update(self, pk, data):
@@ -151,7 +155,7 @@ def test_the_whitelist_holds_for_hand_written_methods():
     assert error.fields.keys() == {"secret_token"}
 
 
-def test_absence_is_no_more_than_denied_where_code_looks_for_the_row():
+def test_a_missing_row_in_permission_code_is_answered_like_a_forbidden_one():
     """A has_permission that fetches the row raises for a missing one. Clients get the answer of a forbidden one."""
 
     class Asking(Handwritten):

@@ -1,4 +1,4 @@
-"""``if``: a write that happens only while the row is as the client knows it."""
+"""The request key ``if``: a write that is carried out only if the row is as the client knows it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.django_db
 )
 @pytest.mark.parametrize("action", ["update", "delete"])
 def test_a_condition_is_compared_with_the_stored_row(action, condition, code):
-    """``if`` holds when each bound field has the JSON value that a frame would show; others may not be asked about."""
+    """``if`` holds when each bound field has the JSON value that a frame would show. Other fields are refused."""
     row = AnimalFactory.create(name="Ada", legs=1)
     client = connect()
     data = {"name": "New"} if action == "update" else None
@@ -59,7 +59,7 @@ def test_a_condition_on_a_create_is_invalid():
         ([], {}, False),
     ],
 )  # fmt: skip
-def test_json_equality(one, other, same):
-    """Python takes true for 1; JSON does not."""
+def test_true_is_not_equal_to_1_in_json(one, other, same):
+    """Python considers them equal."""
     assert conditions.is_same_json(one, other) is same
     assert conditions.is_same_json(other, one) is same

@@ -46,7 +46,7 @@ def run_together(*calls: Callable[[], Any]) -> list[Any]:
     return results
 
 
-# --- keys ------------------------------------------------------------------------------------------------------------
+# Keys -----------------------------------------------------------------------------------------------------------------
 
 
 def check_retry(client: Client) -> None:
@@ -64,8 +64,8 @@ def test_a_retry_gets_the_first_answer():
     assert Animal.objects.count() == 2
 
 
-def test_forgotten_keys_would_be_caught(monkeypatch):
-    """Negative control: a server that ignores keys fails the test above."""
+def test_a_server_without_keys_is_detected(monkeypatch):
+    """Negative control: a server that ignores keys fails the previous test."""
     monkeypatch.setattr(writes, "_answer_once", lambda request, bound, identity: writes._answer(request, bound))
     with pytest.raises((AssertionError, pytest.fail.Exception, ClientError)):
         check_retry(connect())
@@ -78,8 +78,8 @@ def test_a_delete_is_retried_like_any_other():
     assert client.send("delete", row.pk, key="k") == client.send("delete", row.pk, key="k") == {"pk": row.pk}
 
 
-def test_only_success_is_kept():
-    """A refused request leaves no key, so it can be corrected and carried out."""
+def test_only_successful_requests_keep_their_key():
+    """A refused request stores no key, so it can be corrected and sent again."""
     client = connect()
     assert client.refused("create", data={"name": ""}, key="k").code == "invalid"
     assert not IdempotencyKey.objects.exists()
@@ -126,12 +126,12 @@ def test_a_key_that_no_database_stores_is_invalid():
 
 
 def test_an_actor_always_fits_its_column():
-    """A user's key may be any text; a hash stands for a long one."""
+    """A user's key may be any text. A long one is replaced by its hash."""
     user = type("LongUser", (), {"is_authenticated": True, "pk": "x" * 300})()
     assert len(idempotency.name_actor(user, "")) <= 100
 
 
-def test_two_requests_with_one_key_at_once_are_one():
+def test_two_concurrent_requests_with_one_key_write_once():
     """The second waits for the first, and gets its answer."""
     user = make_user("zoo.add_animal")
     inside, go = threading.Event(), threading.Event()
@@ -157,7 +157,7 @@ def test_two_requests_with_one_key_at_once_are_one():
 
 
 def test_a_request_that_waited_for_a_failure_is_carried_out():
-    """The first request with the key fails after the second began to wait; then the work is the second's."""
+    """The first request with the key fails while the second one waits. The second is then carried out."""
     inside, go = threading.Event(), threading.Event()
 
     class FirstFails(WebsocketBinding):
@@ -184,7 +184,7 @@ def test_a_request_that_waited_for_a_failure_is_carried_out():
     assert second == {"pk": Animal.objects.get().pk}
 
 
-# --- requests that meet ----------------------------------------------------------------------------------------------
+# Concurrent requests --------------------------------------------------------------------------------------------------
 
 
 def test_a_unique_value_sent_twice_at_once_is_stored_once(monkeypatch):
@@ -207,8 +207,8 @@ def test_a_unique_value_sent_twice_at_once_is_stored_once(monkeypatch):
     assert Animal.objects.count() == 1
 
 
-def test_conditions_let_one_of_many_writers_through():
-    """Each writer adds one to what it read: with ``if`` none overwrites another's."""
+def test_concurrent_conditional_writes_overwrite_nothing():
+    """Each writer adds one to the value that it read. With ``if`` no addition is lost."""
     row = AnimalFactory.create(legs=0)
     client = connect()
 
@@ -259,7 +259,7 @@ def test_a_collision_is_tried_three_times(failures, code):
     assert Animal.objects.count() == (code is None)
 
 
-def test_inside_a_transaction_nothing_is_tried_again():
+def test_a_collision_inside_a_transaction_is_not_retried():
     """A failed transaction cannot continue, so its caller gets the collision at once."""
     binding: Any = type("Binding", (Colliding,), {"failures": 1})
     client = connect(binding)
@@ -277,14 +277,14 @@ def test_inside_a_transaction_nothing_is_tried_again():
         (OperationalError(), False),
     ],
 )
-def test_a_lost_connection_is_no_collision(error, collision):
+def test_a_lost_connection_is_not_retried(error, collision):
     """Only faults that a retry may resolve are retried."""
     assert writes.is_collision(error) is collision
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has one lock, so no deadlock")
 def test_real_deadlocks_are_resolved():
-    """Two requests that lock two rows in opposite order both get through."""
+    """Two requests that lock two rows in opposite order both succeed."""
     one, two = AnimalFactory.create(), AnimalFactory.create()
     met = threading.Barrier(2)
 
@@ -309,7 +309,7 @@ def test_real_deadlocks_are_resolved():
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite checks foreign keys at once")
-def test_what_the_database_finds_at_commit_is_answered():
+def test_an_error_at_the_commit_is_answered():
     """PostgreSQL checks foreign keys at the commit. Such a fault is the client's as well."""
 
     class Dangling(WebsocketBinding):
@@ -323,7 +323,7 @@ def test_what_the_database_finds_at_commit_is_answered():
     assert not Animal.objects.exists()
 
 
-# --- after the commit ------------------------------------------------------------------------------------------------
+# After the commit -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("raised", [RuntimeError("mail server down"), IntegrityError("in a callback")])
@@ -366,13 +366,13 @@ only_sqlite = pytest.mark.skipif(connection.vendor != "sqlite", reason="only SQL
 
 
 @only_sqlite
-def test_sqlite_in_its_default_mode_queues_writers(monkeypatch):
+def test_writers_wait_in_the_default_mode_of_sqlite(monkeypatch):
     """A transaction that reads first and writes later would fail at once when another one wrote in between."""
     assert write_at_once(monkeypatch) == [None] * 4
 
 
 @only_sqlite
-def test_writers_that_do_not_queue_would_be_caught(monkeypatch):
+def test_writers_that_do_not_wait_are_detected(monkeypatch):
     """Negative control: without taking the lock first, the writers of the previous test collide."""
     monkeypatch.setattr(writes, "_take_write_lock", lambda using: None)
     assert any(isinstance(result, ClientError) for result in write_at_once(monkeypatch))

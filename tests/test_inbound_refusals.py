@@ -39,7 +39,7 @@ pytestmark = pytest.mark.django_db
         ({"name": "\ud800"}, {"name": ["Expected text without NUL and surrogates."]}),
     ],
 )
-def test_a_create_is_judged_as_a_form_would(data, fields):
+def test_a_create_is_validated_like_a_form(data, fields):
     """Fields, ``clean``, uniqueness and constraints are validated. Each error is under its field; nothing is stored."""
     AnimalFactory.create(name="Taken")
     error = connect().refused("create", data=data)
@@ -48,7 +48,7 @@ def test_a_create_is_judged_as_a_form_would(data, fields):
     assert Animal.objects.count() == 1
 
 
-def test_an_update_judges_the_row_and_not_only_what_is_sent():
+def test_an_update_validates_the_whole_row():
     """A unique pair and a rule over two fields hold even if only one of the fields is sent."""
     AnimalFactory.create(name="Taken", kind="bird")
     row = AnimalFactory.create(name="Free", kind="bird", legs=2)
@@ -58,8 +58,8 @@ def test_an_update_judges_the_row_and_not_only_what_is_sent():
     client.send("update", row.pk, {"kind": "fish", "legs": 0})
 
 
-def test_old_faults_of_a_row_do_not_stop_an_update():
-    """Only sent fields are validated by their validators, so an old invalid value stays."""
+def test_an_old_invalid_value_does_not_prevent_an_update():
+    """Only the sent fields are validated by their validators."""
     row = AnimalFactory.create(weight=-5.0)
     connect().send("update", row.pk, {"name": "Bea"})
     row.refresh_from_db()
@@ -85,7 +85,7 @@ def test_required_values_without_defaults():
     assert Strict.objects.get().flag is False
 
 
-def test_null_clears_what_may_be_null():
+def test_null_clears_a_nullable_field():
     """A form requires a value for null=True without blank=True, but a null in JSON is intentional."""
     row = SampleFactory.create(required_null=5, text="a", extra={"a": 1}, ratio=1.5)
     client = connect({"stream": "s", "model": "zoo.Sample", "fields": ["__all__"], "permissions": OPEN})
@@ -138,13 +138,13 @@ def test_data_that_is_no_object_is_invalid(action, data):
     assert caught.value.code == "invalid"
 
 
-def test_names_that_cannot_be_answered_are_refused_without_echo():
+def test_names_that_cannot_be_encoded_are_not_repeated_in_the_answer():
     """A name with a lone surrogate could not be sent back."""
     assert connect().refused("create", data={"\ud800": 1}).code == "invalid"
 
 
-def test_a_row_that_others_need_is_not_deleted():
-    """A protected row is a conflict, not a fault of the server."""
+def test_a_protected_row_is_not_deleted():
+    """The answer is a conflict, not a fault of the server."""
     cage = Cage.objects.create(animal=AnimalFactory.create())
     assert connect().refused("delete", cage.animal_id).code == "conflict"
     assert Animal.objects.exists()

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import AnonymousUser, User
 from django.test import override_settings
 
 from declbind import WebsocketBinding
@@ -16,6 +18,7 @@ from declbind.core.frames import Request
 from declbind.inbound import permissions, writes
 from declbind.inbound.permissions import Identity
 from tests.factories import AnimalFactory, UserFactory, make_user
+from tests.json_types import JSONObject
 from tests.zoo.clients import ANIMALS, OPEN, Client, be, connect
 from tests.zoo.models import Animal, Profile
 
@@ -25,7 +28,7 @@ pytestmark = pytest.mark.django_db
 NEEDED = {"create": "zoo.add_animal", "update": "zoo.change_animal", "delete": "zoo.delete_animal"}
 
 
-def check_permission_is_asked(send: Callable[..., Any]) -> None:
+def check_that_permissions_are_required(send: Callable[..., object]) -> None:
     """Assert that each action needs its own codename, held now; `send` gets a user and makes a full request."""
     everything = list(NEEDED.values())
     for action, codename in NEEDED.items():
@@ -42,8 +45,8 @@ def check_permission_is_asked(send: Callable[..., Any]) -> None:
         send(make_user(codename), action)
 
 
-def ask_by(handle: Any, binding: type[Binding]) -> Callable[[Any, str], Any]:
-    def send(user: Any, action: str) -> Any:
+def ask_by(handle: Any, binding: type[Binding]) -> Callable[[Any, str], object]:
+    def send(user: User, action: str) -> Any:
         row = AnimalFactory.create()
         data = {} if action == "delete" else {"name": f"{row.name} and more"}
         payload = {"action": action, "pk": row.pk, "data": data}
@@ -54,30 +57,30 @@ def ask_by(handle: Any, binding: type[Binding]) -> Callable[[Any, str], Any]:
 
 def test_each_action_needs_its_own_permission():
     """Without a rule it is Django's own codename; anonymous and inactive users hold none."""
-    check_permission_is_asked(ask_by(writes.handle, connect(permissions={}).binding))
+    check_that_permissions_are_required(ask_by(writes.handle, connect(permissions={}).binding))
 
 
 class Careless(Binding):
     """A deliberately broken binding that checks permissions only for deletes."""
 
-    def has_permission(self, user: Any, action: str, pk: Any) -> bool:
+    def has_permission(self, user: AbstractBaseUser | AnonymousUser | None, action: str, pk: object) -> bool:
         return action != "delete" or super().has_permission(user, action, pk)
 
 
-def test_a_permission_that_is_not_asked_would_be_caught():
+def test_a_missing_check_of_permissions_is_detected():
     """Negative control: a binding that checks permissions only for deletes fails the previous test."""
     keys = {**ANIMALS, "permissions": {}}
     broken = type("Broken", (Careless, WebsocketBinding), keys)
     with pytest.raises((pytest.fail.Exception, AssertionError)):
-        check_permission_is_asked(ask_by(writes.handle, connect(broken).binding))
+        check_that_permissions_are_required(ask_by(writes.handle, connect(broken).binding))
 
 
-def test_a_stale_user_would_be_caught(monkeypatch):
-    """Negative control: a kept user object with cached permissions fails the previous test."""
+def test_a_stale_user_is_detected(monkeypatch):
+    """Negative control: a user object with cached permissions fails the previous test."""
     stale = make_user(*NEEDED.values())
     monkeypatch.setattr(permissions, "load_current_user", lambda identity: stale)
     with pytest.raises(pytest.fail.Exception):
-        check_permission_is_asked(ask_by(writes.handle, connect(permissions={}).binding))
+        check_that_permissions_are_required(ask_by(writes.handle, connect(permissions={}).binding))
 
 
 @pytest.mark.parametrize(("rule", "allowed"), [(True, True), (False, False)])
@@ -99,7 +102,7 @@ class OwnerBackend(ModelBackend):
         return obj is not None and obj.owner_id == user_obj.pk
 
 
-def test_a_right_on_the_row_counts_and_absence_looks_like_its_lack():
+def test_a_permission_on_the_row_counts():
     """A backend with object permissions gets the row. A missing row and another user's get the same answer."""
     ann, bob = UserFactory.create(), UserFactory.create()
     own, other = AnimalFactory.create(owner=ann), AnimalFactory.create(owner=bob)
@@ -114,8 +117,8 @@ def test_a_right_on_the_row_counts_and_absence_looks_like_its_lack():
         assert answers == {("denied", "Not allowed.", "{}")}
 
 
-def test_a_session_that_is_over_is_denied():
-    """A request that overtakes the logout's control event writes nothing."""
+def test_a_request_of_an_ended_session_is_denied():
+    """A request that arrives before the control event of the logout writes nothing."""
     user = make_user("zoo.add_animal")
     client = connect(permissions={})
     client.identity = Identity(
@@ -172,7 +175,7 @@ def test_where_holds_for_hand_written_methods():
 
 
 @pytest.mark.parametrize("hole", ["get_object", "check_inside"])
-def test_a_hole_in_where_would_be_caught(hole):
+def test_a_missing_check_of_where_is_detected(hole):
     """Negative control: without the check before or after the write, the previous test fails."""
 
     def get_object(self: Any, pk: Any) -> Any:
@@ -184,7 +187,7 @@ def test_a_hole_in_where_would_be_caught(hole):
         check_where_holds(connect(broken))
 
 
-OWNED: dict[str, Any] = {
+OWNED: JSONObject = {
     "fields": ["name", "owner"],
     "scope": {"owner_id": "$user.pk"},
     "groups": ["zoo-{owner_id}"],
@@ -213,7 +216,7 @@ def check_scope_holds(client: Client, ann: Any, bob: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["owner_id", "owner"])
-def test_each_user_deals_with_own_rows(name):
+def test_a_scope_limits_each_user_to_own_rows(name):
     """A create gets the owner, an update keeps it, and another user's row is treated as missing."""
     ann, bob = UserFactory.create(), UserFactory.create()
     keys = {**OWNED, "scope": {name: "$user.pk"}, "groups": [f"zoo-{{{name}}}"]}
@@ -221,7 +224,7 @@ def test_each_user_deals_with_own_rows(name):
 
 
 @pytest.mark.parametrize("hole", ["scoped", "scope_values"])
-def test_a_hole_in_the_scope_would_be_caught(hole):
+def test_a_missing_check_of_the_scope_is_detected(hole):
     """Negative control: a binding that does not narrow rows, or does not set the owner, fails the previous test."""
     methods = {"scoped": lambda self, rows: rows, "scope_values": lambda self: {}}
     broken = type("Broken", (WebsocketBinding,), {**ANIMALS, **OWNED, hole: methods[hole]})

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db.models import Model
 from django.db.models.signals import post_save, pre_save
 
 from declbind import WebsocketBinding, registry
@@ -19,8 +19,8 @@ from tests.zoo.models import Animal, Country, Crate, Truck
 pytestmark = pytest.mark.django_db
 
 
-def test_a_create_stores_a_row_and_answers_its_key():
-    """What is sent is stored, what is left out takes its default, lists go along, and a sent key is ignored."""
+def test_a_create_stores_a_row_and_returns_its_key():
+    """Sent values and lists are stored, other fields get their defaults, and a sent key is ignored."""
     keeper, hay = KeeperFactory.create(), FoodFactory.create()
     data = {"name": " Ada ", "kind": "fish", "legs": 0, "keeper": keeper.pk, "foods": [hay.pk], "id": 77, "pk": 78}
     reply = connect().send("create", 99, data)
@@ -31,11 +31,11 @@ def test_a_create_stores_a_row_and_answers_its_key():
     assert list(row.foods.all()) == [hay]
 
 
-def test_an_update_stores_the_sent_fields_alone():
-    """A column that another writer changed since keeps the other's value."""
+def test_an_update_stores_only_the_sent_fields():
+    """A column that another writer has changed keeps that value."""
     row = AnimalFactory.create(legs=2)
 
-    def change_meanwhile(sender: Any, instance: Any, **kwargs: Any) -> None:
+    def change_meanwhile(sender: object, instance: Model, **kwargs: object) -> None:
         Animal.objects.filter(pk=instance.pk).update(legs=4, secret_token="theirs")
 
     pre_save.connect(change_meanwhile, sender=Animal)
@@ -50,8 +50,8 @@ def test_an_update_stores_the_sent_fields_alone():
     assert row.changed > changed, "auto_now fields move with each save"
 
 
-def test_a_delete_goes_through_the_model():
-    """The row is gone, and the answer names it as it was named."""
+def test_a_delete_uses_the_model():
+    """The row is deleted, and the answer has the key as it was sent."""
     row = AnimalFactory.create()
     assert connect().send("delete", str(row.pk)) == {"pk": str(row.pk)}
     assert not Animal.objects.exists()
@@ -75,7 +75,7 @@ def test_fault_6_all_fields_can_be_written_and_lists_too(fields):
     assert not row.foods.exists()
 
 
-def check_create_obeys_whitelist(create: Callable[..., Any]) -> None:
+def check_create_obeys_whitelist(create: Callable[..., object]) -> None:
     """Assert that a create sets no other fields than the writable ones."""
     with pytest.raises(ClientError) as caught:
         create({"username": "eve", "is_superuser": True})
@@ -91,17 +91,17 @@ def test_fault_2_a_create_obeys_the_whitelist():
     check_create_obeys_whitelist(lambda data: client.send("create", data=data))
 
 
-def test_a_create_without_the_whitelist_would_be_caught():
-    """Negative control: what the original did, ``Model.objects.create(**data)``, fails the test above."""
+def test_a_create_without_the_whitelist_is_detected():
+    """Negative control: ``Model.objects.create(**data)``, which the original called, fails the previous test."""
     with pytest.raises(pytest.fail.Exception):
         check_create_obeys_whitelist(lambda data: User.objects.create(**data))
 
 
-def test_fault_2_a_create_goes_through_the_models_own_save():
-    """The model's ``save`` fills the slug, ``auto_now_add`` the time, and signals are sent."""
+def test_fault_2_a_create_calls_the_models_save():
+    """``save`` sets the slug, ``auto_now_add`` the time, and signals are sent."""
     saved: list[bool] = []
 
-    def note(sender: Any, created: bool, **kwargs: Any) -> None:
+    def note(sender: object, created: bool, **kwargs: object) -> None:
         saved.append(created)
 
     post_save.connect(note, sender=Animal)
@@ -114,7 +114,7 @@ def test_fault_2_a_create_goes_through_the_models_own_save():
     assert row.created is not None
 
 
-def test_fault_2_an_update_of_nothing_allowed_saves_nothing():
+def test_fault_2_an_update_without_allowed_fields_saves_nothing():
     """A refused or empty update causes neither a save nor an event."""
     row = AnimalFactory.create()
     client = connect()
@@ -129,8 +129,8 @@ def test_fault_2_an_update_of_nothing_allowed_saves_nothing():
     assert Event.objects.count() == before
 
 
-def test_the_event_of_a_write_names_who_wrote():
-    """The log knows the user behind each event."""
+def test_the_event_of_a_write_names_its_user():
+    """The log has the user of each event."""
     user = UserFactory.create(username="ann")
     client = connect(user=user)
     with registry.override(client.binding):

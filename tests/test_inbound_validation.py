@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -23,12 +24,12 @@ REFUSED = object()
 UTC = dt.UTC
 
 
-def refused(name: str, *values: Any) -> list[tuple[str, Any, Any]]:
+def refused(name: str, *values: object) -> list[tuple[str, object, object]]:
     return [(name, value, REFUSED) for value in values]
 
 
 #: (field of Sample, JSON value, what the row gets or REFUSED)
-VALUES: list[tuple[str, Any, Any]] = [
+VALUES: list[tuple[str, object, object]] = [
     # Booleans are true and false, and nothing that HTML would take for them.
     ("flag", True, True),
     ("flag", False, False),
@@ -104,11 +105,11 @@ VALUES: list[tuple[str, Any, Any]] = [
 ]
 
 
-def clean(name: str, value: Any) -> Any:
+def clean(name: str, value: object) -> object:
     field: Any = Sample._meta.get_field(name)
     try:
         cleaned = value_validation.clean_value(field, value)
-        # What the parser lets through, the model's own validators still judge.
+        # The model's own validators check what the parser accepts.
         if cleaned is not None:
             field.clean(cleaned, Sample())
     except ValidationError:
@@ -131,13 +132,13 @@ def test_json_values_become_values_of_the_row(name, value, expected):
         max_leaves=5,
     )
 )
-def test_no_json_value_raises_anything_but_a_refusal(name, value):
+def test_every_json_value_is_converted_or_refused(name, value):
     """For any JSON value, the result is a value or a ValidationError."""
     clean(name, value)
 
 
 @pytest.mark.parametrize("language", ["de", "en-us"])
-def test_the_language_of_the_process_does_not_change_what_a_date_is(language):
+def test_dates_do_not_depend_on_the_language_of_the_process(language):
     """Form fields read dates and decimals in the order of the active language; a protocol must not."""
     with override_settings(LANGUAGE_CODE=language, USE_THOUSAND_SEPARATOR=True):
         assert clean("day", "2012-10-11") == dt.date(2012, 10, 11)
@@ -152,7 +153,7 @@ def test_naive_moments_without_time_zones():
 
 
 @pytest.mark.django_db
-def test_a_foreign_key_takes_the_key_of_a_row_that_may_be_chosen():
+def test_a_foreign_key_accepts_the_key_of_an_allowed_row():
     """Absent rows, rows outside of limit_choices_to and values of another type get one answer."""
     field = Animal._meta.get_field("keeper")
     keeper, retired = KeeperFactory.create(), KeeperFactory.create(retired=True)
@@ -171,15 +172,15 @@ def test_a_foreign_key_takes_the_key_of_a_row_that_may_be_chosen():
 
 
 @pytest.mark.django_db
-def test_a_list_takes_keys_of_rows_that_may_be_chosen():
+def test_a_list_accepts_the_keys_of_allowed_rows():
     """A many-to-many field takes a list of keys, each of them a row that a form would offer."""
     field = Animal._meta.get_field("foods")
     hay, bread, arsenic = FoodFactory.create(), FoodFactory.create(), FoodFactory.create(poisonous=True)
     chosen: Any = value_validation.clean_value(field, [hay.pk, str(bread.pk), hay.pk])
     assert set(chosen) == {hay, bread}
     assert value_validation.clean_value(field, []) == []
-    no_lists: list[Any] = [None, hay.pk, "1", {}, True]
-    no_keys: list[Any] = [[True], [None], [[1]], [1.0], [10**30], [999_999], [arsenic.pk], ["x"]]
+    no_lists: list[object] = [None, hay.pk, "1", {}, True]
+    no_keys: list[object] = [[True], [None], [[1]], [1.0], [10**30], [999_999], [arsenic.pk], ["x"]]
     for value in no_lists + no_keys:
         with pytest.raises(ValidationError):
             value_validation.clean_value(field, value)
@@ -206,13 +207,13 @@ def test_a_scalar_becomes_the_fields_value(field, value, expected):
 
 @pytest.mark.parametrize("value", [True, 1.5, [1], {}, "x", 2**63, 10**400, "1e400", "a\0"])
 @pytest.mark.parametrize("field", [Animal._meta.pk, Animal._meta.get_field("keeper"), Profile._meta.pk, Truck._meta.pk])
-def test_what_is_no_key_is_a_value_error(field, value):
-    """``true`` is not row 1, 1.5 is not row 1, and nothing else than ValueError comes of any of them."""
+def test_an_invalid_key_is_a_value_error(field, value):
+    """Neither ``true`` nor 1.5 is the key of row 1, and no other exception is raised."""
     with pytest.raises(ValueError, match="expected"):
         value_validation.coerce(field, value)
 
 
-def check_whitelist_holds(check: Any) -> None:
+def check_whitelist_holds(check: Callable[..., object]) -> None:
     """Assert that `check` accepts only writable names, and reports the others."""
     writable = [Animal._meta.get_field("name"), Animal._meta.get_field("foods")]
     check({"name": 1, "foods": []}, writable)
@@ -224,7 +225,7 @@ def check_whitelist_holds(check: Any) -> None:
 
 
 def test_a_name_that_is_not_writable_is_refused_by_name():
-    """Closed, absent and misspelt fields get one answer, under their name."""
+    """Closed, absent and misspelt fields get the same answer, under their name."""
     check_whitelist_holds(row_validation.check_whitelist)
 
 
@@ -238,14 +239,14 @@ def drops_silently(names, writable):
 
 
 @pytest.mark.parametrize("broken", [lets_prefixes_through, drops_silently, lambda names, writable: None])
-def test_a_leaking_whitelist_would_be_caught(broken):
+def test_a_leaking_whitelist_is_detected(broken):
     """Negative control: a check by prefix, a silent check, and no check at all fail the previous test."""
     with pytest.raises((AssertionError, pytest.fail.Exception)):
         check_whitelist_holds(broken)
 
 
-def test_errors_of_fields_that_are_not_sent_lose_their_name():
-    """A rule may be about a field that clients do not know. They get its text without the field."""
+def test_errors_of_fields_that_are_not_sent_have_no_name():
+    """A rule may concern a field that clients do not know. They get its text without the field."""
     binding = connect(fields=["name"]).binding
     error = validation_errors.as_client_error(
         ValidationError({"name": "Too short.", "secret_token": "Bad."}), binding, {}

@@ -1,4 +1,4 @@
-"""Updates with their events: one statement on PostgreSQL, the events of any save, all of it or nothing."""
+"""Updates that store their events: one statement on PostgreSQL, with the same events as any other save."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from declbind.outbound import saves
 from declbind.outbound.index import plan_for
 from declbind.outbound.joint_update import JointUpdate, can_join
 from declbind.testing import capture_events, override_bindings
+from tests.json_types import JSONObject
 from tests.zoo.models import Animal, Keeper, Truck
 
 pytestmark = [
@@ -57,7 +58,7 @@ def test_the_event_is_that_of_an_ordinary_save(keeper, monkeypatch):
 
 
 def test_in_autocommit_it_is_one_statement(keeper):
-    """No transaction around it is needed, and a wake-up is sent."""
+    """It needs no transaction around it, and a wake-up is sent."""
     with override_bindings(KEEPERS), CaptureQueriesContext(connection) as captured:
         keeper.save()
     assert statements(captured) == ["WITH"]
@@ -80,8 +81,8 @@ def animal_of_two_keepers() -> tuple[Animal, Keeper]:
     return Animal.objects.create(name="Owl", keeper=one), other
 
 
-def test_a_row_that_is_gone_is_inserted_as_django_does(keeper):
-    """The update matches nothing and inserts no event; one create follows."""
+def test_a_deleted_row_is_inserted_again_as_by_django(keeper):
+    """The update matches nothing and inserts no event. One create follows."""
     Keeper.objects.filter(pk=keeper.pk).delete()
     with override_bindings(KEEPERS), capture_events() as events:
         keeper.save()
@@ -89,7 +90,7 @@ def test_a_row_that_is_gone_is_inserted_as_django_does(keeper):
     assert Keeper.objects.filter(pk=keeper.pk).exists()
 
 
-def test_a_row_that_is_gone_and_must_be_updated_is_an_error(keeper):
+def test_a_forced_update_of_a_deleted_row_is_an_error(keeper):
     """``force_update`` behaves as without a binding, and leaves the transaction usable."""
     Keeper.objects.filter(pk=keeper.pk).delete()
     with override_bindings(KEEPERS), capture_events() as events:
@@ -120,13 +121,13 @@ def check_that_row_and_event_stand_or_fall_together(keeper: Keeper) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_log_that_refuses_keeps_the_row_as_it_was():
+def test_an_event_that_cannot_be_stored_undoes_the_update():
     """In autocommit, the database executes the whole statement or nothing of it."""
     check_that_row_and_event_stand_or_fall_together(Keeper.objects.create(name="Ann"))
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_statements_without_a_transaction_would_be_caught(monkeypatch):
+def test_two_statements_without_a_transaction_are_detected(monkeypatch):
     """Negative control: the plain update, and the insert after it."""
 
     def apart(self: JointUpdate, cursor: Any) -> int:
@@ -144,8 +145,8 @@ def test_two_statements_without_a_transaction_would_be_caught(monkeypatch):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_doorbell_rings_after_it(monkeypatch):
-    """At once in autocommit; in a transaction after its commit; never for rolled-back work."""
+def test_a_wake_up_is_sent_after_the_commit(monkeypatch):
+    """It is sent at once in autocommit, after the commit in a transaction, and never for rolled-back work."""
     keeper = Keeper.objects.create(name="Ann")
     rung: list[str] = []
     monkeypatch.setattr("declbind.outbound.log.ring", rung.append)
@@ -164,8 +165,8 @@ def test_the_doorbell_rings_after_it(monkeypatch):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_transactions_managed_by_hand_go_the_long_way():
-    """Without autocommit and outside ``atomic()``, Django has no commit hooks; the write is as usual."""
+def test_without_autocommit_an_update_takes_two_statements():
+    """Outside of ``atomic()`` Django has no commit hooks then. The write works as usual."""
     keeper = Keeper.objects.create(name="Ann")
     with override_bindings(KEEPERS), capture_events() as events:
         transaction.set_autocommit(False)
@@ -185,8 +186,8 @@ def may_join(instance: models.Model, *bindings: Any) -> bool:
         return can_join(plan, instance, "default")
 
 
-def test_what_must_be_looked_at_after_the_write_does_not_join(keeper):
-    """Values that the database or saving changes, new rows, and code of the project take two statements."""
+def test_updates_that_need_a_read_afterwards_take_two_statements(keeper):
+    """These are values that the database or saving changes, new rows, and code of the project."""
     assert may_join(keeper, KEEPERS)
     assert may_join(keeper, WORKING)
     assert not may_join(Keeper(pk=keeper.pk, name="made by key"), KEEPERS)
@@ -207,12 +208,12 @@ class Shouting(WebsocketBinding):
     stream = "shouting"
     fields = ("name",)
 
-    def serialize_data(self, instance: Any) -> dict[str, Any]:
+    def serialize_data(self, instance: Any) -> JSONObject:
         return {"name": instance.name.upper()}
 
 
-def test_an_update_in_another_form_goes_the_long_way(keeper):
-    """Another package rewrites statements on this connection: nothing is executed twice, no event is missing."""
+def test_a_rewritten_update_takes_two_statements(keeper):
+    """Another package rewrites statements on this connection. Nothing is executed twice, and no event is missing."""
 
     def remark(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
         return execute(f"/* seen */ {sql}", params, many, context)

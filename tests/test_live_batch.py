@@ -1,4 +1,4 @@
-"""Joined frames: for clients that negotiated them, if more than one waits, with the same frames in the same order."""
+"""Batches: if a client negotiated them, several waiting frames are sent as one message, in the same order."""
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -26,7 +26,7 @@ async def hear_names(client: Client) -> list[str]:
     return [(await client.receive())["payload"]["data"]["name"] for _ in NAMES]
 
 
-async def test_a_burst_comes_joined_to_who_asked_for_it() -> None:
+async def test_a_burst_is_sent_in_batches_to_clients_that_negotiated_them() -> None:
     """All frames arrive in order, in far fewer messages. A client without the subprotocol gets them singly."""
     with override_bindings(GROUPS):
         async with Client(subprotocols=["other", BATCH_PROTOCOL]) as joined, Client() as single:
@@ -42,7 +42,7 @@ async def test_a_burst_comes_joined_to_who_asked_for_it() -> None:
 
 
 async def test_a_single_frame_is_not_wrapped() -> None:
-    """A frame that waits alone is sent as it is, even if joined frames were negotiated."""
+    """A frame that waits alone is sent as it is, even if batches were negotiated."""
     with override_bindings(GROUPS):
         async with Client(subprotocols=[BATCH_PROTOCOL]) as client:
             reply = await client.request("groups", "subscribe")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
@@ -28,7 +26,7 @@ class Numbers(WebsocketBinding):
 class Rooms(WebsocketDemultiplexer):
     consumers = {"rooms": Numbers.consumer}
 
-    def connection_groups(self, **kwargs: Any) -> list[str]:
+    def connection_groups(self, **kwargs: object) -> list[str]:
         return [f"room-{kwargs['room']}"] if "room" in kwargs else []
 
 
@@ -41,14 +39,14 @@ def test_a_key_that_is_not_the_bindings_stream_is_refused():
     )
 
 
-def test_what_is_no_binding_is_refused():
+def test_a_class_that_is_no_binding_is_refused():
     """Channels 1.x accepted any consumer class here, but its frames would be lost."""
     with pytest.raises(ImproperlyConfigured) as error:
         type("Mixed", (WebsocketDemultiplexer,), {"consumers": {"rooms": object}})
     assert str(error.value) == "Mixed.consumers['rooms']: expected SomeBinding.consumer, got <class 'object'>."
 
 
-async def test_the_urls_arguments_choose_the_groups():
+async def test_the_arguments_of_the_url_choose_the_groups():
     """``connection_groups`` gets the arguments of the URL, and its groups need no view permission."""
     with override_bindings(Numbers):
         async with Client(Rooms.as_asgi(), url_kwargs={"room": "a"}) as client:
@@ -58,7 +56,7 @@ async def test_the_urls_arguments_choose_the_groups():
             assert await client.is_silent()
 
 
-async def test_asking_is_no_way_into_what_code_grants():
+async def test_a_subscription_to_a_group_that_code_grants_needs_the_permission():
     """An explicit subscription to the same group requires the view permission."""
     with override_bindings(Numbers):
         async with Client(Rooms.as_asgi(), url_kwargs={"room": "a"}) as client:
@@ -78,8 +76,8 @@ async def test_other_streams_are_unknown_to_it():
             assert await client.is_silent()
 
 
-async def test_it_takes_writes():
-    """create, update and delete of its streams go through, with replies."""
+async def test_it_accepts_writes():
+    """create, update and delete of its streams are carried out, with replies."""
     with override_bindings(Numbers):
         async with Client(Rooms.as_asgi()) as client:
             created = await client.request("rooms", "create", data={"name": "a", "value": 1})
@@ -97,7 +95,7 @@ async def test_a_binding_that_is_not_in_force_is_unknown():
             assert code_of(await client.request("rooms", "delete", pk=1)) == "unknown_stream"
 
 
-async def test_a_faulty_binding_keeps_nobody_out(caplog):
+async def test_a_faulty_binding_does_not_close_the_connection(caplog):
     """A binding whose view permission raises is not joined. The connection and the other streams work."""
 
     class Faulty(WebsocketBinding):
@@ -106,7 +104,7 @@ async def test_a_faulty_binding_keeps_nobody_out(caplog):
         fields = ("name",)
         auto_subscribe = True
 
-        def has_view_permission(self, user: Any, params: Any) -> bool:
+        def has_view_permission(self, user: object, params: object) -> bool:
             raise ZeroDivisionError
 
     with override_bindings(Faulty, BOARD):

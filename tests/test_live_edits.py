@@ -1,10 +1,9 @@
-"""Transactions that are open across an edit: their writes to an unbound model are noticed after they end."""
+"""Transactions that are open across an edit: their writes to an unbound model cause a resync after they end."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 from django.db import OperationalError
@@ -14,15 +13,8 @@ from declbind.live.hub import get_hub
 from declbind.models import Event
 from declbind.outbound import open_writes
 from declbind.testing import Client
-from tests.live import in_thread, next_payload, since_of
-from tests.test_live_configuration import (
-    edit,
-    hold_a_write_open,
-    let_writers_be_behind,
-    no_grace,
-    only_concurrent,
-    subscribe,
-)
+from tests.live import in_thread, next_payload, settle_hub, since_of
+from tests.record_edits import edit, hold_a_write_open, let_writers_be_behind, no_grace, only_concurrent, subscribe
 
 __all__ = ["no_grace"]
 
@@ -36,7 +28,7 @@ def look_often(no_grace: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(edits, "LOOK_SECONDS", 0.15)
 
 
-async def subscribe_to_nothing(client: Client) -> dict[str, Any]:
+async def subscribe_to_nothing(client: Client) -> dict[str, object]:
     """Take a snapshot without the row of the open transaction."""
     reply = await subscribe(client, params={"name": "bob"}, snapshot=True)
     assert (await next_payload(client))["objects"] == []
@@ -55,12 +47,12 @@ async def count_ends() -> int:
     return await Event.objects.filter(kind=Event.CONTROL, data__contains='"written"').acount()
 
 
-async def test_a_row_from_before_the_edit_is_heard_of_after_its_commit():
+async def test_a_row_from_before_the_edit_causes_a_resync_after_its_commit():
     """It has no event, and it is in no earlier snapshot."""
     await get_hub()
     commit = await write_before_the_edit()
     async with Client() as client:
-        await (await get_hub()).settle()
+        await settle_hub()
         await subscribe_to_nothing(client)
         assert await client.is_silent()
         await commit()
@@ -81,7 +73,7 @@ async def test_a_process_that_starts_after_the_edit_awaits_the_transaction_too()
         assert await next_payload(client) == RESYNC
 
 
-async def test_a_position_from_before_the_commit_is_a_resync():
+async def test_resuming_from_before_the_commit_is_a_resync():
     """A client that was disconnected at the end of the transaction gets a resync when it resumes."""
     commit = await write_before_the_edit()
     async with Client() as client:
@@ -113,14 +105,14 @@ async def test_nothing_is_written_if_no_transaction_is_open(settings):
     let_writers_be_behind(settings, 0.2)
     await edit()
     async with Client() as client:
-        await (await get_hub()).settle()
+        await settle_hub()
         await subscribe(client)
         assert await next_payload(client) == RESYNC
         assert await client.is_silent()
     assert await count_ends() == 0
 
 
-async def test_a_database_that_fails_meanwhile_is_asked_again(monkeypatch):
+async def test_a_failing_database_is_queried_again(monkeypatch):
     """The subscribers get the resync once the database answers."""
     are_open, failures = open_writes.are_open, [OperationalError("gone")] * 3
 
@@ -138,7 +130,7 @@ async def test_a_database_that_fails_meanwhile_is_asked_again(monkeypatch):
 
 
 @pytest.mark.parametrize("blind", ["are_open", "oldest_seconds"])
-async def test_a_hub_that_awaits_no_transaction_is_noticed(monkeypatch, blind):
+async def test_a_hub_that_awaits_no_transaction_is_detected(monkeypatch, blind):
     """Negative control: the client never learns of the row."""
     monkeypatch.setattr(open_writes, blind, lambda *args: 0)
     commit = await write_before_the_edit()

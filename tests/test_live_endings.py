@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 import pytest
+from django.db.models import Model
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
@@ -15,13 +16,14 @@ from declbind.live import conversation
 from declbind.live.hub import get_hub
 from declbind.testing import Client, override_bindings
 from tests.attack.fuzzing.siege import FAULT, Siege
+from tests.json_types import JSONObject
 from tests.live import NUMBERS, subscribe
 
 #: Steps of the event loop between the two ends: more than there are from a closed socket to the end of its task.
 STEPS = range(12)
 
 
-async def end_from_both_sides(faults: list[dict[str, Any]]) -> None:
+async def end_from_both_sides(faults: list[JSONObject]) -> None:
     """End sockets from both sides, in both orders, with this many steps of the event loop in between."""
     loop = asyncio.get_running_loop()
     loop.set_debug(True)
@@ -53,15 +55,15 @@ async def end_from_both_sides(faults: list[dict[str, Any]]) -> None:
 @pytest.mark.django_db(transaction=True)
 async def test_both_sides_may_end_a_socket_at_the_same_time(caplog):
     """In any order and at any distance, the connection ends and nothing is logged."""
-    faults: list[dict[str, Any]] = []
+    faults: list[JSONObject] = []
     await end_from_both_sides(faults)
     assert faults == []
     assert [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")] == []
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_time_out_that_is_over_is_noticed(monkeypatch):
-    """Control: a callback that does not check whether the socket is still read reschedules an expired timeout."""
+async def test_an_expired_timeout_is_detected(monkeypatch):
+    """Negative control: a callback that does not check whether the socket is still read reschedules it."""
 
     class Kept:
         """A timeout that is kept after it expired, as in a conversation that does not clear it."""
@@ -69,15 +71,15 @@ async def test_a_time_out_that_is_over_is_noticed(monkeypatch):
         def __init__(self) -> None:
             self.kept: dict[int, Any] = {}
 
-        def __get__(self, owner: Any, kind: Any) -> Any:
+        def __get__(self, owner: object, kind: type[Model]) -> object:
             return self.kept.get(id(owner))
 
-        def __set__(self, owner: Any, value: Any) -> None:
+        def __set__(self, owner: object, value: object) -> None:
             if value is not None:
                 self.kept[id(owner)] = value
 
     monkeypatch.setattr(conversation.Conversation, "_reading", Kept())
-    faults: list[dict[str, Any]] = []
+    faults: list[JSONObject] = []
     await end_from_both_sides(faults)
     assert any("Timeout" in str(fault.get("exception")) for fault in faults)
 
@@ -117,7 +119,7 @@ async def end_crowd(siege: Siege, chance: random.Random) -> int:
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("program", ["uvicorn", "daphne"])
 def test_a_server_ends_sockets_while_clients_leave(program):
-    """Nothing is logged but the connections, with the checks that asyncio makes when it is told to."""
+    """Nothing is logged but the connections, with the checks of the debug mode of asyncio."""
     limits = '{"IDLE_SECONDS": 0.5}'
     with Siege(program, 1, limits=limits, environment={"PYTHONASYNCIODEBUG": "1"}) as siege:
         chance = random.Random(1)

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
+from asgiref.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pytest_django import Settings
 
 from declbind import WebsocketBinding
 from declbind.inbound import writes
 from declbind.live import grants, housekeeping, subscriptions
 from declbind.live.consumers import BindingConsumer
 from declbind.live.hub import get_hub
+from declbind.live.socket import Socket
 from declbind.models import Traffic
 from declbind.testing import PATIENCE, Client, override_bindings
 from example_site.example.models import IntegerValue
+from tests.json_types import JSONObject
 from tests.live import ANYONE, NUMBERS, code_of, in_thread, next_payload, store, subscribe
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -27,7 +32,7 @@ SURROGATE = "\\ud800"
 
 
 @pytest.fixture(autouse=True)
-def no_rate(settings: Any) -> None:
+def no_rate(settings: Settings) -> None:
     settings.DECLBIND = {"MESSAGES_PER_SECOND": 100_000, "MESSAGE_BURST": 100_000}
 
 
@@ -36,7 +41,7 @@ async def is_alive(client: Client) -> bool:
     return code_of(await client.request("numbers", "delete", pk=10**9)) == "not_found"
 
 
-# One frame at a time -------------------------------------------------------------------------------------------------
+# Single frames --------------------------------------------------------------------------------------------------------
 
 ANSWERED = [
     ('{"stream": "numbers", "payload": {"ref": 1}}', "unknown_action"),
@@ -95,7 +100,7 @@ SILENT = [
 
 
 @pytest.mark.parametrize(("text", "code"), ANSWERED)
-async def test_a_bad_request_with_a_ref_is_answered(text, code):
+async def test_a_malformed_request_with_a_ref_is_answered(text, code):
     """The reply has the ref, a published code and a message, and the socket stays open."""
     with override_bindings(NUMBERS):
         async with Client() as client:
@@ -108,8 +113,8 @@ async def test_a_bad_request_with_a_ref_is_answered(text, code):
             assert await is_alive(client)
 
 
-async def test_a_bad_frame_without_a_ref_gets_silence():
-    """Without a ref there is no reply, as in Channels 1.x, and the socket stays open."""
+async def test_a_malformed_frame_without_a_ref_gets_no_reply():
+    """The socket stays open, as in Channels 1.x."""
     with override_bindings(NUMBERS):
         async with Client() as client:
             for text in SILENT:
@@ -144,7 +149,7 @@ async def test_an_answer_can_always_be_sent():
     """A ref with a lone surrogate is returned as its escape, so that the server can encode the frame."""
     sent: list[str] = []
 
-    async def application(scope: Any, receive: Any, send: Any) -> None:
+    async def application(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         async def send_and_note(message: Any) -> None:
             sent.append(message.get("text", ""))
             await send(message)
@@ -206,7 +211,7 @@ def test_no_frame_ends_the_socket(texts):
             for text in texts:
                 await client.send(text)
             await client.send(mutation("delete", "the last of all", pk=10**9))
-            payload: dict[str, Any] = {}
+            payload: JSONObject = {}
             while payload.get("ref") != "the last of all":
                 payload = await next_payload(client)
                 assert payload["action"] != "reply" or code_of(payload) != "internal"
@@ -219,7 +224,7 @@ def test_no_frame_ends_the_socket(texts):
         async_to_sync(talk)()
 
 
-# What operators see --------------------------------------------------------------------------------------------------
+# Stored refusals ------------------------------------------------------------------------------------------------------
 
 
 async def test_a_refusal_can_be_stored_whatever_its_stream_is_called():
@@ -233,17 +238,17 @@ async def test_a_refusal_can_be_stored_whatever_its_stream_is_called():
     assert await Traffic.objects.filter(kind=Traffic.REFUSED).acount() == 4
 
 
-async def test_a_chore_that_fails_does_not_stop_the_others(monkeypatch, settings):
+async def test_a_failed_periodic_task_does_not_stop_the_others(monkeypatch, settings):
     """The check of all permissions continues if the traffic cannot be written."""
     settings.DECLBIND = {"REVALIDATE_SECONDS": 0}
     checked = asyncio.Event()
     with override_bindings(NUMBERS):
         hub = await get_hub()
 
-        def fail(*args: Any) -> None:
+        def fail(*args: object) -> None:
             raise ZeroDivisionError
 
-        async def revalidate(sockets: Any) -> None:
+        async def revalidate(sockets: Iterable[Socket]) -> None:
             checked.set()
 
         monkeypatch.setattr(hub.traffic, "write", fail)
@@ -270,7 +275,7 @@ async def test_requests_of_one_stream_are_applied_in_the_order_sent():
             assert [code_of(reply) for reply in replies] == [None] * 31 + ["not_found"]
 
 
-def mutation(action: str, ref: Any, /, stream: Any = "numbers", **payload: Any) -> dict[str, Any]:
+def mutation(action: str, ref: object, /, stream: Any = "numbers", **payload: object) -> JSONObject:
     return {"stream": stream, "payload": {"action": action, "ref": ref, **payload}}
 
 
@@ -278,7 +283,7 @@ async def test_streams_do_not_wait_for_each_other(monkeypatch):
     """While a request of one stream is stuck, those of another are carried out."""
     handle, release, loop = writes.handle, asyncio.Event(), asyncio.get_running_loop()
 
-    def handle_slowly(request: Any, binding: Any, identity: Any) -> Any:
+    def handle_slowly(request: Any, binding: Any, identity: Any) -> object:
         if request.stream == "slow":
             asyncio.run_coroutine_threadsafe(release.wait(), loop).result(PATIENCE)
         return handle(request, binding, identity)
@@ -293,7 +298,7 @@ async def test_streams_do_not_wait_for_each_other(monkeypatch):
             assert [(await next_payload(client))["ref"] for _ in range(2)] == ["first", "second"]
 
 
-async def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(monkeypatch):
+async def test_a_client_that_disconnects_during_requests_leaves_no_state(monkeypatch):
     """Accepted requests are carried out, and pending subscriptions are not left in the hub."""
     with override_bindings(NUMBERS):
         for _ in range(5):
@@ -309,7 +314,7 @@ async def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(monkeypa
         assert await IntegerValue.objects.acount() == 5
 
 
-async def test_a_request_that_is_cut_off_subscribes_nobody(monkeypatch):
+async def test_a_cancelled_request_adds_no_subscription(monkeypatch):
     """If the server cancels the application, pending requests have no effect on the hub."""
     grant, loop = grants.grant, asyncio.get_running_loop()
     begun, release, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()

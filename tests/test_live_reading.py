@@ -1,4 +1,4 @@
-"""A flood on one connection takes its turn: a portion of it is read, and then what others have sent."""
+"""A flood on one connection is read in portions, so that other connections are read in between."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FLOOD = b"x" * 200_000
 
 
 class Protocol(asyncio.Protocol):
-    """Stand for uvicorn's protocol: it has the transport, and passes a method of its own as ``receive``."""
+    """A stand-in for uvicorn's protocol: it has the transport, and passes its own method as ``receive``."""
 
     def __init__(self, is_limited: bool, order: list[tuple[str, int]], done: asyncio.Event) -> None:
         self.is_limited, self.order, self.done = is_limited, order, done
@@ -28,7 +28,7 @@ class Protocol(asyncio.Protocol):
         transport.pause_reading()
 
     async def receive(self) -> None:
-        """Only its owner matters."""
+        """Do nothing: only the owner of this method matters."""
 
     def data_received(self, data: bytes) -> None:
         self.order.append((data[:1].decode(), len(data)))
@@ -73,19 +73,19 @@ async def serve_flood(is_limited: bool) -> list[tuple[str, int]]:
 
 
 async def test_a_flood_is_read_in_portions():
-    """No read takes more than a portion, so the other's byte waits for one of them for each turn."""
+    """No read takes more than a portion, and the byte of the other client is read between two portions."""
     order = await serve_flood(True)
     assert max(size for _, size in order) <= READ_BYTES
     assert ("y", 1) in order
 
 
-async def test_a_flood_that_is_read_at_once_is_noticed():
-    """Control: the loop itself reads as much as there is."""
+async def test_a_flood_that_is_read_at_once_is_detected():
+    """Negative control: the event loop itself reads as much as there is."""
     assert max(size for _, size in await serve_flood(False)) > READ_BYTES
 
 
 class TwistedTransport:
-    """Stand for a transport of Twisted, which reads as much as its buffer size says."""
+    """A stand-in for a transport of Twisted, which reads as much as its buffer size says."""
 
     bufferSize = 65_536
 
@@ -98,7 +98,7 @@ class TwistedTransport:
 
 
 def test_the_buffer_of_twisted_is_small_only_while_it_reads(monkeypatch):
-    """The same number says how much may wait to be sent."""
+    """The same number limits the data that waits to be sent."""
     transport = TwistedTransport()
     monkeypatch.setattr("declbind.live.reading.find_transport", lambda send: transport)
     assert read_in_portions(None, None)
@@ -116,8 +116,8 @@ def test_the_buffer_of_twisted_is_small_only_while_it_reads(monkeypatch):
         ("daphne", [], True),
     ],
 )
-def test_real_servers_can_be_told(program, arguments, is_limited):
-    """Those that the documentation names; messages that are larger than a portion arrive whole."""
+def test_the_portion_can_be_set_on_real_servers(program, arguments, is_limited):
+    """These are the documented servers. Messages that are larger than a portion arrive whole."""
     with (
         DjangoServer("tests.sites.portions:application", program=program, arguments=arguments) as server,
         connect(server.websocket_url) as connection,

@@ -1,4 +1,4 @@
-"""Several processes, real servers, and a channel layer that dies: what is committed arrives, sooner or later."""
+"""Several processes, real servers, and a channel layer that fails: every committed change arrives."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 import pytest
 from django.db import connection
+from pytest_django import Settings
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -21,15 +22,16 @@ from declbind.models import Node
 from declbind.outbound import relay
 from example_site.example.models import IntegerValue
 from tests.factories import make_user
+from tests.json_types import JSONObject
+from tests.logins import Login
 from tests.servers import DjangoServer, RedisServer
-from tests.test_live_revocation import Login
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 PATIENCE = 20.0
 
 #: Servers with a way of their own to run tasks and to make a ``send`` wait.
-SERVERS: dict[str, dict[str, Any]] = {
+SERVERS: dict[str, JSONObject] = {
     "uvicorn": {"arguments": ["--loop", "asyncio", "--ws", "websockets"]},
     "uvicorn with uvloop": {"arguments": ["--loop", "uvloop", "--ws", "websockets"]},
     "uvicorn with sansio": {"arguments": ["--loop", "asyncio", "--ws", "websockets-sansio"]},
@@ -47,16 +49,16 @@ def connected(server: DjangoServer, login: Login | None = None, **options: Any) 
         yield connection
 
 
-def receive(connection: ClientConnection) -> dict[str, Any]:
-    frame: dict[str, Any] = json.loads(connection.recv(PATIENCE))
+def receive(connection: ClientConnection) -> JSONObject:
+    frame: JSONObject = json.loads(connection.recv(PATIENCE))
     return frame
 
 
-def request(connection: ClientConnection, action: str, **payload: Any) -> dict[str, Any]:
+def request(connection: ClientConnection, action: str, **payload: object) -> JSONObject:
     connection.send(json.dumps({"stream": "intval", "payload": {"action": action, "ref": 1, **payload}}))
     while (frame := receive(connection))["payload"]["action"] != "reply":
         pass
-    reply: dict[str, Any] = frame["payload"]
+    reply: JSONObject = frame["payload"]
     return reply
 
 
@@ -89,7 +91,7 @@ def until(condition: Callable[[], Any]) -> None:
 
 @pytest.mark.parametrize("program", ["uvicorn", "daphne"])
 def test_frames_of_another_process_arrive_under_a_real_server(django_server, program):
-    """Writes here reach a socket there; requests there are stored here; a logout here ends the socket there."""
+    """A write here reaches a socket there, a request there is stored, and a logout here closes the socket there."""
     login = Login()
     server = django_server(program=program)
     with connected(server, login) as connection:
@@ -103,8 +105,8 @@ def test_frames_of_another_process_arrive_under_a_real_server(django_server, pro
 
 
 @pytest.mark.parametrize("program", ["uvicorn", "daphne"])
-def test_forged_bytes_end_at_most_their_own_connection(django_server, program):
-    """Broken UTF-8, binary and huge frames: another socket of the same process notices nothing."""
+def test_malformed_bytes_close_at_most_their_own_connection(django_server, program):
+    """Invalid UTF-8, binary and huge frames do not affect another socket of the same process."""
     server = django_server(program=program)
     with connected(server) as neighbour:
         assert request(neighbour, "subscribe")["ok"]
@@ -122,7 +124,7 @@ def test_forged_bytes_end_at_most_their_own_connection(django_server, program):
 
 
 def test_a_foreign_origin_gets_no_socket(django_server):
-    """The refusal is an HTTP status: there never is a WebSocket."""
+    """The refusal is an HTTP status during the handshake."""
     server = django_server()
     with pytest.raises(InvalidStatus) as refused, connected(server, origin="http://evil.example"):
         pass
@@ -132,8 +134,8 @@ def test_a_foreign_origin_gets_no_socket(django_server):
 
 
 @contextmanager
-def deaf_client(server: DjangoServer) -> Iterator[None]:
-    """Shake hands and never read a byte more: a library would read for us."""
+def client_that_reads_nothing(server: DjangoServer) -> Iterator[None]:
+    """Open a WebSocket without a library, which would read from it; read nothing after the handshake."""
     with socket.socket() as raw:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         raw.connect(("127.0.0.1", server.port))
@@ -146,15 +148,15 @@ def deaf_client(server: DjangoServer) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("program", ["uvicorn", "daphne"])
-def test_a_reader_that_reads_nothing_is_let_go(django_server, program):
-    """Its queue overflows and its close frame finds no reader: the process lets go of it, and serves the others."""
+def test_a_client_that_reads_nothing_is_dropped(django_server, program):
+    """Its queue overflows and its close frame is not read. The process drops it, and serves the others."""
     IntegerValue.objects.bulk_create(IntegerValue(name="x" * 250, value=value) for value in range(1_000))
     server = django_server(program=program)
     with connected(server) as neighbour:
         assert request(neighbour, "unsubscribe")["ok"]
-        with deaf_client(server):
+        with client_that_reads_nothing(server):
             until(lambda: Node.objects.filter(connections=2).exists())
-            # Every connection hears this stream. What the kernel holds for the deaf one is several megabytes.
+            # Every connection is subscribed to this stream. The kernel buffers several megabytes for the idle reader.
             for _ in range(25):
                 touch(IntegerValue.objects.all())
             until(lambda: Node.objects.filter(connections=1).exists())
@@ -165,7 +167,7 @@ def test_a_reader_that_reads_nothing_is_let_go(django_server, program):
 
 
 @contextmanager
-def narrow_client(server: DjangoServer) -> Iterator[ClientConnection]:
+def client_with_a_small_buffer(server: DjangoServer) -> Iterator[ClientConnection]:
     """Open a connection with a small receive buffer, so that the server soon has to wait for the reader."""
     with socket.socket() as raw:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -186,12 +188,12 @@ def snapshot_values(connection: ClientConnection) -> list[int]:
 
 
 @pytest.mark.parametrize("name", SERVERS)
-def test_a_reader_that_pauses_gets_its_snapshots_whole(django_server, name):
-    """The server waits for it in the middle of a snapshot, serves the others meanwhile, and then carries on."""
+def test_a_client_that_pauses_gets_complete_snapshots(django_server, name):
+    """The server waits in the middle of a snapshot, serves other clients meanwhile, and then continues."""
     rows, times = 9_900, 3
     IntegerValue.objects.bulk_create(IntegerValue(name="x" * 250, value=value) for value in range(rows))
     server = django_server(**SERVERS[name])
-    with narrow_client(server) as reader, connected(server) as neighbour:
+    with client_with_a_small_buffer(server) as reader, connected(server) as neighbour:
         # 9 MB for a reader that does not read: the kernel's buffers do not hold that.
         for _ in range(times):
             reader.send('{"stream": "intval", "payload": {"action": "subscribe", "snapshot": true}}')
@@ -217,7 +219,7 @@ def measure_growth(server: DjangoServer) -> int:
     process = psutil.Process(server.pid)
     with ExitStack() as stack:
         for _ in range(DEAF):
-            stack.enter_context(deaf_client(server))
+            stack.enter_context(client_that_reads_nothing(server))
         until(lambda: Node.objects.filter(connections=DEAF).exists())
         with connected(server) as last:
             # What reading the log takes is the same for any number of readers, and is taken before the count begins.
@@ -239,15 +241,15 @@ only_once = pytest.mark.skipif(
 
 @only_once
 @pytest.mark.parametrize("program", ["uvicorn", "daphne"])
-def test_readers_that_read_nothing_cost_little_memory(django_server, program):
-    """What waits for them is bounded, whatever is sent: in the queue, in the server's buffer, on daphne too."""
+def test_clients_that_read_nothing_use_little_memory(django_server, program):
+    """Waiting data is bounded, in the queue and in the server's buffer, on daphne too."""
     assert measure_growth(django_server(program=program)) < DEAF * BYTES_EACH
 
 
 @only_once
 @pytest.mark.parametrize("program", ["uvicorn", "daphne"])
-def test_memory_without_the_bounds_would_be_noticed(django_server, program):
-    """Negative control: the same without limits of the queue and without the pacing of daphne."""
+def test_memory_without_the_limits_is_detected(django_server, program):
+    """Negative control: the queue has no limits, and daphne is not paced."""
     assert measure_growth(django_server("tests.unbounded:application", program=program)) > DEAF * BYTES_EACH
 
 
@@ -255,8 +257,8 @@ def test_memory_without_the_bounds_would_be_noticed(django_server, program):
 
 
 @pytest.fixture
-def ring_by(settings: Any) -> Iterator[Callable[[RedisServer], None]]:
-    """Let the writes of this process ring through a Redis layer."""
+def ring_by(settings: Settings) -> Iterator[Callable[[RedisServer], None]]:
+    """Let the writes of this process send wake-ups through a Redis layer."""
 
     def use(server: RedisServer) -> None:
         backend = "channels_redis.core.RedisChannelLayer"
@@ -266,8 +268,8 @@ def ring_by(settings: Any) -> Iterator[Callable[[RedisServer], None]]:
     relay._ringer = relay._Ringer()
 
 
-def test_without_a_layer_other_processes_are_heard_by_polling(django_server):
-    """No channel layer at all is a supported set-up: two web processes and a writer on one database."""
+def test_without_a_layer_processes_poll_the_log(django_server):
+    """Two web processes and a writer on one database without a channel layer are a supported setup."""
     first, second = django_server(), django_server()
     with connected(first) as here, connected(second) as there:
         assert request(here, "subscribe")["ok"]
@@ -277,8 +279,8 @@ def test_without_a_layer_other_processes_are_heard_by_polling(django_server):
             assert next_value(here) == next_value(there) == value
 
 
-def test_a_dead_or_hanging_layer_costs_latency_only(django_server, redis_server, ring_by):
-    """Redis is killed, restarted empty, frozen and thawed: every write arrives, none waits for Redis."""
+def test_a_failing_layer_costs_latency_only(django_server, redis_server, ring_by):
+    """Redis is killed, restarted empty, paused and resumed. Every write arrives, and none waits for Redis."""
     ring_by(redis_server)
     server = django_server(env={"CHANNEL_LAYER_URL": redis_server.url})
     with connected(server) as connection:
@@ -293,8 +295,8 @@ def test_a_dead_or_hanging_layer_costs_latency_only(django_server, redis_server,
             assert time.monotonic() - committed < 5
 
 
-def test_the_doorbell_wakes_another_process_at_once(django_server, redis_server, ring_by):
-    """With Redis a frame does not wait for the poll: of many, most come well within its quarter of a second."""
+def test_a_wake_up_reaches_another_process_at_once(django_server, redis_server, ring_by):
+    """With Redis most frames arrive well within the poll interval of a quarter of a second."""
     ring_by(redis_server)
     server = django_server(env={"CHANNEL_LAYER_URL": redis_server.url})
     with connected(server) as connection:
@@ -308,8 +310,8 @@ def test_the_doorbell_wakes_another_process_at_once(django_server, redis_server,
         assert sorted(delays)[10] < 0.1
 
 
-def test_users_of_two_processes_are_kicked_alike(django_server):
-    """A control event reaches every process by the log."""
+def test_a_kick_reaches_all_processes(django_server):
+    """The control event is in the log, which every process reads."""
     login = Login(user=make_user())
     first, second = django_server(), django_server()
     with connected(first, login) as here, connected(second, login) as there:

@@ -22,6 +22,7 @@ from websockets.sync.client import ClientConnection
 
 from declbind.live.hub import get_hub
 from declbind.testing import Client, override_bindings
+from tests.json_types import JSONObject
 from tests.live import BOARD, NUMBERS, in_thread, since_of, subscribe
 from tests.servers import DjangoServer
 from tests.test_live_servers import PATIENCE, connected, receive, request, write
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 CLIENTS, SECONDS = 8, 2.0
 
-SERVERS: dict[str, dict[str, Any]] = {
+SERVERS: dict[str, JSONObject] = {
     "uvicorn": {"arguments": ["--loop", "asyncio"]},
     "uvicorn with uvloop": {"arguments": ["--loop", "uvloop"]},
     "daphne": {"program": "daphne"},
@@ -38,7 +39,7 @@ SERVERS: dict[str, dict[str, Any]] = {
 
 
 class Leaver(threading.Thread):
-    """A client that reads one connection to its end."""
+    """A client that reads one connection until it is closed."""
 
     def __init__(self, connection: ClientConnection, offset: int) -> None:
         super().__init__()
@@ -57,14 +58,14 @@ class Leaver(threading.Thread):
             self.code = closed.rcvd.code if closed.rcvd is not None else None
             self.closed_at = time.monotonic()
 
-    def take(self, frame: dict[str, Any]) -> None:
+    def take(self, frame: JSONObject) -> None:
         self.actions.append(frame["payload"]["action"])
         if frame.get("group"):
             self.offset = frame["offset"]
             self.values.append(frame["payload"]["data"]["value"])
 
 
-def start_leavers(server: DjangoServer, stack: ExitStack) -> tuple[list[Leaver], dict[str, Any]]:
+def start_leavers(server: DjangoServer, stack: ExitStack) -> tuple[list[Leaver], JSONObject]:
     """Subscribe clients to a server; return them, and the ``since`` with which they may resume."""
     leavers, since = [], {}
     for _ in range(CLIENTS):
@@ -78,7 +79,7 @@ def start_leavers(server: DjangoServer, stack: ExitStack) -> tuple[list[Leaver],
 
 
 def stop(server: DjangoServer, leavers: list[Leaver]) -> int:
-    """Tell a server to end, and return its exit status when it and all its clients have ended."""
+    """Signal a server to stop, and return its exit status when it and all its clients have ended."""
     assert server.process is not None
     server.signal(signal.SIGTERM)
     status = server.process.wait(PATIENCE)
@@ -89,8 +90,8 @@ def stop(server: DjangoServer, leavers: list[Leaver]) -> int:
 
 
 @pytest.mark.parametrize("name", SERVERS)
-def test_clients_are_told_and_closed_one_after_the_other(django_server, name):
-    """Each is sent ``moving``, is closed with 1012 in turn, and misses nothing when it resumes at another process."""
+def test_clients_are_notified_and_closed_one_after_the_other(django_server, name):
+    """Each is sent ``moving`` and closed with 1012, and misses nothing when it resumes at another process."""
     server = django_server(env={"DECLBIND_DRAIN_SECONDS": str(SECONDS)}, **SERVERS[name])
     other = django_server()
     with ExitStack() as stack:
@@ -187,7 +188,7 @@ async def until(condition: Callable[[], Any]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_the_server_gets_the_signal_when_its_clients_have_gone(settings, signals):
+async def test_the_server_gets_the_signal_after_its_clients_are_closed(settings, signals):
     """The server's own handler runs later and does the same as usual."""
     settings.DECLBIND = {"DRAIN_SECONDS": 0.2}
     with override_bindings(NUMBERS):
@@ -204,8 +205,8 @@ async def test_the_server_gets_the_signal_when_its_clients_have_gone(settings, s
         await (await get_hub()).stop()
 
 
-async def test_nobody_gets_in_while_the_process_is_ending(settings, signals):
-    """A new client is asked to come back, and then reaches another process."""
+async def test_new_clients_are_refused_during_shutdown(settings, signals):
+    """A new client is asked to reconnect, and then reaches another process."""
     settings.DECLBIND = {"DRAIN_SECONDS": 60.0}
     with override_bindings(NUMBERS):
         async with Client() as first, Client() as second:
@@ -218,7 +219,7 @@ async def test_nobody_gets_in_while_the_process_is_ending(settings, signals):
         await (await get_hub()).stop()
 
 
-async def test_clients_of_channels_1x_hear_of_it_by_the_close_alone(settings, signals):
+async def test_clients_of_channels_1x_are_only_closed(settings, signals):
     """A client that was only subscribed by the server gets no unknown frames."""
     settings.DECLBIND = {"DRAIN_SECONDS": 0.1}
     with override_bindings(BOARD):
@@ -254,8 +255,8 @@ async def test_a_request_under_way_is_answered_before_the_close(settings, signal
         await hub.stop()
 
 
-async def test_load_balancers_hear_of_it(settings, signals):
-    """The health page returns 503 as soon as the process is ending."""
+async def test_the_health_page_reports_the_shutdown(settings, signals):
+    """It returns 503 as soon as the process is ending."""
     settings.DECLBIND = {"DRAIN_SECONDS": 60.0}
     async with Client(), Client() as second:
         hub = await get_hub()
@@ -268,8 +269,8 @@ async def test_load_balancers_hear_of_it(settings, signals):
     await hub.stop()
 
 
-async def test_a_hub_that_ends_gives_the_signal_back(settings, signals):
-    """The fixture checks that the previous handler is restored. A signal that was held is not lost."""
+async def test_a_hub_that_ends_restores_the_signal_handler(settings, signals):
+    """The fixture checks the handler. A signal that was held back is not lost."""
     settings.DECLBIND = {"DRAIN_SECONDS": 60.0}
     async with Client(), Client():
         hub = await get_hub()
@@ -280,7 +281,7 @@ async def test_a_hub_that_ends_gives_the_signal_back(settings, signals):
         assert signals == [signal.SIGTERM]
 
 
-async def test_a_drain_of_no_seconds_leaves_the_signal_alone(settings, signals):
+async def test_without_a_drain_the_server_handles_the_signal(settings, signals):
     """The server handles the signal itself."""
     settings.DECLBIND = {"DRAIN_SECONDS": 0}
     before = signal.getsignal(signal.SIGTERM)
@@ -348,8 +349,8 @@ with asyncio.Runner(loop_factory=factory) as runner:
         ("default", "", -15),
     ],
 )
-def test_the_signal_reaches_whoever_it_would_have_reached(how, said, status, loop):
-    """A handler of the event loop, as in hypercorn and granian; no handler; and a forked child at once."""
+def test_the_signal_reaches_its_original_handler(how, said, status, loop):
+    """This may be a handler of the event loop, as in hypercorn and granian, none at all, or that of a forked child."""
     environment = {key: value for key, value in os.environ.items() if key != "DJANGO_SETTINGS_MODULE"}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", SCRIPT, how, loop],

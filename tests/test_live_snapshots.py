@@ -13,7 +13,8 @@ from declbind.live import snapshots, subscriptions
 from declbind.live.hub import get_hub
 from declbind.testing import PATIENCE, Client, override_bindings
 from example_site.example.models import IntegerValue
-from tests.live import BOARD, NUMBERS, code_of, next_payload, store, subscribe
+from tests.json_types import JSONObject
+from tests.live import BOARD, NUMBERS, code_of, next_payload, settle_hub, store, subscribe
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -33,7 +34,7 @@ class HeldReads:
         self._was_read = asyncio.Semaphore(0)
         monkeypatch.setattr(snapshots, "read_snapshot", self)
 
-    def __call__(self, *args: Any) -> snapshots.Snapshot:
+    def __call__(self, *args: object) -> snapshots.Snapshot:
         snapshot = self._read(*args)
         self._loop.call_soon_threadsafe(self._was_read.release)
         assert self._ends.acquire(timeout=PATIENCE)
@@ -65,10 +66,10 @@ class Reader:
         self.snapshots: list[tuple[int, int]] = []
         self._pages: dict[int, int] = {}
 
-    async def take(self) -> dict[str, Any]:
+    async def take(self) -> JSONObject:
         """Receive a frame and apply it; return its payload."""
         frame = await self.client.receive()
-        payload: dict[str, Any] = frame["payload"]
+        payload: JSONObject = frame["payload"]
         place = frame["group"], frame["offset"]
         match payload["action"]:
             case "snapshot":
@@ -88,7 +89,7 @@ class Reader:
                 self.rows[payload["pk"]] = payload["data"]["value"]
         return payload
 
-    async def take_until(self, action: str) -> dict[str, Any]:
+    async def take_until(self, action: str) -> JSONObject:
         while (payload := await self.take())["action"] != action:
             pass
         return payload
@@ -122,7 +123,7 @@ async def change_while_a_live_subscription_reads(monkeypatch: pytest.MonkeyPatch
             asked = asyncio.create_task(subscribe(client, snapshot=True))
             await held.wait_for_one()
             await change(row, 2)
-            await (await get_hub()).settle()
+            await settle_hub()
             held.let_all_end()
             await asked
             await reader.take_until("snapshot")
@@ -138,7 +139,7 @@ async def test_a_snapshot_on_a_live_subscription_is_not_older_than_a_frame_befor
     assert sorted(reader.rows.values()) == stored == [2, 9]
 
 
-async def test_a_snapshot_without_a_lower_bound_leaves_its_client_stale(monkeypatch):
+async def test_a_snapshot_without_a_lower_bound_is_detected(monkeypatch):
     """Negative control of the previous test: the client drops the change that the snapshot lacks."""
     monkeypatch.setattr(subscriptions, "_is_ahead", lambda hub, subscription, offset: False)
     reader, stored = await change_while_a_live_subscription_reads(monkeypatch)
@@ -146,7 +147,7 @@ async def test_a_snapshot_without_a_lower_bound_leaves_its_client_stale(monkeypa
     assert sorted(reader.rows.values()) == [1, 9] != stored
 
 
-async def test_constant_writes_do_not_put_a_snapshot_off(monkeypatch):
+async def test_constant_writes_do_not_delay_a_snapshot_forever(monkeypatch):
     """A change overtakes each read, but two reads are enough: the subscription is held during the second one."""
     row = await store("a", 1)
     with override_bindings(NUMBERS):
@@ -158,7 +159,7 @@ async def test_constant_writes_do_not_put_a_snapshot_off(monkeypatch):
             for value in (2, 3):
                 await held.wait_for_one()
                 await change(row, value)
-                await (await get_hub()).settle()
+                await settle_hub()
                 held.let_one_end()
             await asked
             assert [(await reader.take())["action"] for _ in range(3)] == ["update", "snapshot", "update"]
@@ -167,7 +168,7 @@ async def test_constant_writes_do_not_put_a_snapshot_off(monkeypatch):
             assert await client.is_silent()
 
 
-async def test_changes_of_other_groups_do_not_make_a_snapshot_be_read_again(monkeypatch):
+async def test_changes_of_other_groups_do_not_repeat_the_read(monkeypatch):
     """Only frames of the subscription itself count."""
     await store("a", 1)
     with override_bindings(NUMBERS):
@@ -177,7 +178,7 @@ async def test_changes_of_other_groups_do_not_make_a_snapshot_be_read_again(monk
             asked = asyncio.create_task(subscribe(client, snapshot=True))
             await held.wait_for_one()
             await store("b", 2)
-            await (await get_hub()).settle()
+            await settle_hub()
             held.let_one_end()
             await asked
             assert (await next_payload(client))["final"]
@@ -204,7 +205,7 @@ async def test_a_resync_counts_as_a_frame(monkeypatch):
             assert not reader.was_sent_back
 
 
-async def test_a_subscription_that_was_held_in_vain_goes_on(monkeypatch, settings):
+async def test_a_held_subscription_continues_after_a_refused_snapshot(monkeypatch, settings):
     """The second read finds too many rows. The request is refused, and changes in the meantime are delivered."""
     settings.DECLBIND = {"MAX_SNAPSHOT_ROWS": 2}
     await store("a", 1)
@@ -217,7 +218,7 @@ async def test_a_subscription_that_was_held_in_vain_goes_on(monkeypatch, setting
             await held.wait_for_one()
             await store("a", 2)
             await store("a", 3)
-            await (await get_hub()).settle()
+            await settle_hub()
             held.let_all_end()
             assert code_of(await asked) == "too_large"
             await store("a", 4)
@@ -233,7 +234,7 @@ async def test_a_snapshot_is_not_older_than_the_plain_frames_before_it(monkeypat
             asked = asyncio.create_task(client.request("board", "subscribe", snapshot=True))
             await held.wait_for_one()
             await store("a", 1)
-            await (await get_hub()).settle()
+            await settle_hub()
             held.let_all_end()
             assert (await asked)["ok"]
             assert (await next_payload(client))["action"] == "create"
@@ -311,7 +312,7 @@ async def test_a_shared_snapshot_is_not_older_than_what_a_later_client_has_seen(
 
 
 @pytest.mark.parametrize("ask", [leave_and_ask, come_back_and_ask])
-async def test_sharing_a_read_that_has_begun_is_noticed(monkeypatch, ask):
+async def test_sharing_a_read_that_has_begun_is_detected(monkeypatch, ask):
     """Negative control of the previous test: the later client gets rows that are older than its frames."""
     monkeypatch.setattr(snapshots._SharedRead, "read", lambda self: snapshots.read_snapshot(*self._arguments))
     reader = await ask_during_the_read_of_another_client(monkeypatch, ask)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.db import DatabaseError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
 from declbind import conf
@@ -16,7 +18,8 @@ from declbind.live.hub import get_hub
 from declbind.live.threads import RequestThreads
 from declbind.models import Event
 from declbind.testing import Client, override_bindings
-from tests.live import NUMBERS, since_of, store, subscribe
+from tests.json_types import JSONObject
+from tests.live import NUMBERS, settle_hub, since_of, store, subscribe
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -26,12 +29,12 @@ CLIENTS = 20
 class Counted:
     """A counter of the calls of a function, and of how many of them ran at once."""
 
-    def __init__(self, function: Any, gate: threading.Event | None = None) -> None:
+    def __init__(self, function: Callable[..., object], gate: threading.Event | None = None) -> None:
         self.function, self.gate = function, gate
         self.calls = self.most = self._now = 0
         self._lock = threading.Lock()
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: object) -> object:
         with self._lock:
             self.calls += 1
             self._now += 1
@@ -45,7 +48,9 @@ class Counted:
                 self._now -= 1
 
 
-async def ask_at_once(clients: list[Client], names: list[str], gate: threading.Event, **payload: Any) -> list[Any]:
+async def ask_at_once(
+    clients: list[Client], names: list[str], gate: threading.Event, **payload: Any
+) -> list[JSONObject]:
     """Send all requests, wait until all have arrived, then start the read; return the replies."""
     asked = [
         asyncio.create_task(subscribe(client, name, **payload)) for client, name in zip(clients, names, strict=True)
@@ -54,7 +59,7 @@ async def ask_at_once(clients: list[Client], names: list[str], gate: threading.E
     # Each request has passed the check of its rights when the hub has answered that many calls.
     await asyncio.gather(*(hub.requests.run(lambda: None) for _ in range(3 * CLIENTS)))
     gate.set()
-    replies: list[Any] = await asyncio.gather(*asked)
+    replies: list[JSONObject] = await asyncio.gather(*asked)
     return replies
 
 
@@ -65,7 +70,7 @@ async def connect_all() -> list[Client]:
     return clients
 
 
-async def test_one_snapshot_serves_all_who_ask_at_once(monkeypatch):
+async def test_concurrent_requests_share_one_snapshot(monkeypatch):
     """The rows of a group are read once for twenty clients, and each of them gets all rows."""
     gate = threading.Event()
     counted = Counted(snapshots.read_snapshot, gate)
@@ -100,7 +105,7 @@ async def test_different_snapshots_are_read_a_few_at_a_time(monkeypatch):
             await client.disconnect()
 
 
-async def test_a_client_that_leaves_does_not_take_the_snapshot_along(monkeypatch):
+async def test_a_client_that_disconnects_does_not_cancel_a_shared_snapshot(monkeypatch):
     """The first client disconnects before the rows are read, and the second one still gets them."""
     gate = threading.Event()
     monkeypatch.setattr(snapshots, "read_snapshot", Counted(snapshots.read_snapshot, gate))
@@ -122,7 +127,7 @@ async def test_a_client_that_leaves_does_not_take_the_snapshot_along(monkeypatch
         await second.disconnect()
 
 
-async def test_a_short_absence_is_made_up_for_from_memory(monkeypatch):
+async def test_a_short_absence_is_replayed_from_memory(monkeypatch):
     """Twenty clients reconnect at once, and their missed events are not read from the log."""
     counted = Counted(replays.read_missed)
     monkeypatch.setattr(replays, "read_missed", counted)
@@ -131,7 +136,7 @@ async def test_a_short_absence_is_made_up_for_from_memory(monkeypatch):
         reply = await subscribe(clients[0], "a")
         await store("a", 1)
         await store("a", 2)
-        await (await get_hub()).settle()
+        await settle_hub()
         since = since_of(reply)
         await asyncio.gather(*(subscribe(client, "a", since=since) for client in clients[1:]))
         for client in clients[1:]:
@@ -141,7 +146,7 @@ async def test_a_short_absence_is_made_up_for_from_memory(monkeypatch):
             await client.disconnect()
 
 
-# The database's connections ------------------------------------------------------------------------------------------
+# Connections of the database ------------------------------------------------------------------------------------------
 
 
 class Load:
@@ -149,14 +154,14 @@ class Load:
 
     def __init__(self, size: int) -> None:
         self.threads = RequestThreads(size)
-        self.opened: list[Any] = []
+        self.opened: list[BaseDatabaseWrapper] = []
 
     def ask(self) -> int:
         connections["default"].settings_dict["CONN_MAX_AGE"] = 0
         return Event.objects.count()
 
     async def run(self, calls: int) -> None:
-        def note(connection: Any, **kwargs: Any) -> None:
+        def note(connection: BaseDatabaseWrapper, **kwargs: object) -> None:
             self.opened.append(connection)
 
         connection_created.connect(note)
@@ -173,7 +178,7 @@ async def end(threads: RequestThreads) -> None:
         await asyncio.to_thread(thread.join, 10)
 
 
-async def test_a_crowd_shares_the_connections_of_the_threads():
+async def test_many_requests_share_the_connections_of_the_threads():
     """Forty requests at once open one connection per thread, or a few more if a thread was idle in between."""
     load = Load(4)
     await load.run(40)
@@ -192,7 +197,7 @@ async def test_an_idle_thread_keeps_no_connection():
     await end(load.threads)
 
 
-async def test_a_call_that_failed_hands_no_connection_on():
+async def test_a_broken_connection_is_not_reused():
     """A connection that one request has broken is not used by the next one."""
 
     def fail() -> None:
@@ -207,7 +212,7 @@ async def test_a_call_that_failed_hands_no_connection_on():
     await end(threads)
 
 
-async def test_closed_threads_end_what_waits_and_take_no_more():
+async def test_closed_threads_finish_queued_calls_and_accept_no_more():
     """No call waits for ever for threads that have ended."""
     threads = RequestThreads(1)
     calls = [asyncio.create_task(threads.run(Event.objects.count)) for _ in range(3)]

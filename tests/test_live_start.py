@@ -1,4 +1,4 @@
-"""A hub whose database fails at the start retries, and then tells its clients to come back."""
+"""A hub whose database fails at the start: it retries, and then closes its clients with 1013."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 from django.db import OperationalError
@@ -19,6 +18,7 @@ from declbind.inbound import permissions
 from declbind.live import starting
 from declbind.live.log_reader import LogReader
 from declbind.testing import Client, override_bindings
+from tests.json_types import JSONObject
 from tests.live import NUMBERS, subscribe
 from tests.servers import ROOT, DjangoServer
 
@@ -26,7 +26,7 @@ PROCESSES = 8
 PATIENCE = 60.0
 
 
-def test_processes_that_start_together_on_a_fresh_database_all_serve(tmp_path: Path):
+def test_processes_that_start_together_on_a_new_database_all_serve(tmp_path: Path):
     """In its default mode, SQLite locks out a reader that writes later. Every process starts all the same."""
     environment: dict[str, str | None] = {
         "DJANGO_SETTINGS_MODULE": "tests.sites.plain_sqlite",
@@ -38,10 +38,10 @@ def test_processes_that_start_together_on_a_fresh_database_all_serve(tmp_path: P
     migrate = [sys.executable, "example_site/manage.py", "migrate", "--verbosity", "0"]
     subprocess.run(migrate, cwd=ROOT, env=dict(servers[0].environment()), check=True, timeout=120)
 
-    def shake_hands(server: DjangoServer) -> dict[str, Any]:
+    def shake_hands(server: DjangoServer) -> JSONObject:
         with connect(f"{server.websocket_url}/ws/bindings/", open_timeout=PATIENCE) as connection:
             connection.send(json.dumps({"stream": "intval", "payload": {"action": "subscribe", "ref": 1}}))
-            reply: dict[str, Any] = json.loads(connection.recv(PATIENCE))["payload"]
+            reply: JSONObject = json.loads(connection.recv(PATIENCE))["payload"]
             return reply
 
     with ExitStack() as stack, ThreadPoolExecutor(PROCESSES) as threads:
@@ -61,7 +61,7 @@ def failures(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
     left: list[Exception] = []
     look = LogReader.first_look
 
-    def look_or_fail(log_reader: LogReader) -> Any:
+    def look_or_fail(log_reader: LogReader) -> object:
         if left:
             raise left.pop(0)
         return look(log_reader)
@@ -76,8 +76,8 @@ def locked() -> OperationalError:
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_database_that_fails_for_a_moment_is_tried_again(failures, caplog):
-    """The client does not notice."""
+async def test_a_short_outage_of_the_database_is_retried(failures, caplog):
+    """The client does not notice it."""
     failures += [locked(), locked()]
     with override_bindings(NUMBERS):
         async with Client() as client:
@@ -87,8 +87,8 @@ async def test_a_database_that_fails_for_a_moment_is_tried_again(failures, caplo
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_clients_are_told_to_come_back_while_the_database_fails(failures, caplog, monkeypatch):
-    """Each is closed with 1013. The fault is logged once for all that wait for the same start, without a traceback."""
+async def test_clients_are_closed_with_1013_while_the_database_fails(failures, caplog, monkeypatch):
+    """The fault is logged once for all clients that wait for the same start, without a traceback."""
     monkeypatch.setattr(starting, "START_SECONDS", 0.0)
     failures.append(locked())
     async with Client() as first:
@@ -104,7 +104,7 @@ async def test_clients_are_told_to_come_back_while_the_database_fails(failures, 
 
 @pytest.mark.django_db(transaction=True)
 async def test_a_fault_of_the_program_is_logged_with_its_traceback(failures, caplog):
-    """It is not a database fault, so nothing is retried."""
+    """An error that is not the database's is not retried."""
     failures.append(ZeroDivisionError("ours"))
     async with Client() as client:
         assert await client.wait_closed() == 1013
@@ -114,12 +114,12 @@ async def test_a_fault_of_the_program_is_logged_with_its_traceback(failures, cap
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("function", ["identify", "load_current_user"])
-async def test_a_database_that_fails_during_the_handshake_is_no_traceback(function, caplog, monkeypatch):
-    """The hub runs, and the client is asked to come back."""
+async def test_a_failing_database_during_the_handshake_is_logged_without_a_traceback(function, caplog, monkeypatch):
+    """The hub runs, and the client is asked to reconnect."""
     async with Client():
         with monkeypatch.context() as patch:
 
-            def fail(*args: Any) -> Any:
+            def fail(*args: object) -> object:
                 raise locked()
 
             patch.setattr(permissions, function, fail)

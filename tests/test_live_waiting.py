@@ -15,7 +15,7 @@ from declbind.live.hub import LiveHub, get_hub
 from declbind.live.log_reader import LogReader
 from declbind.testing import Client, override_bindings
 from tests.live import BOARD, NUMBERS, subscribe
-from tests.test_live_limits import Clock
+from tests.live_clock import Clock
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -59,7 +59,7 @@ async def test_a_handshake_that_waits_for_the_database_is_ended(where, short, mo
             assert len((await get_hub()).sockets()) == 1
 
 
-async def test_a_hub_that_cannot_find_the_end_of_the_log_keeps_nobody(short, monkeypatch, caplog):
+async def test_a_hub_that_cannot_read_the_log_closes_its_clients(short, monkeypatch, caplog):
     """The first client does not wait for a database that accepts the connection and never answers."""
     stuck = Stuck()
     with override_bindings(NUMBERS), monkeypatch.context() as patch:
@@ -75,8 +75,8 @@ async def test_a_hub_that_cannot_find_the_end_of_the_log_keeps_nobody(short, mon
             await subscribe(second)
 
 
-async def test_a_handshake_without_a_limit_is_noticed(settings, monkeypatch):
-    """Control: with a high limit, the same client waits."""
+async def test_a_handshake_without_a_limit_is_detected(settings, monkeypatch):
+    """Negative control: with a high limit, the same client waits."""
     settings.DECLBIND = {"HANDSHAKE_SECONDS": 3600}
     stuck = Stuck()
     with override_bindings(NUMBERS):
@@ -102,8 +102,8 @@ async def end_idle() -> list[int]:
     return [socket.closed.result()[0] for socket in sockets if socket.closed.done()]
 
 
-async def test_a_socket_that_nobody_uses_is_closed(settings, monkeypatch):
-    """It is closed with 4408 after this time without subscription and request."""
+async def test_an_unused_socket_is_closed(settings, monkeypatch):
+    """It is closed with 4408 after this time without a subscription or request."""
     settings.DECLBIND = {"IDLE_SECONDS": 60}
     clock = Clock(monkeypatch)
     with override_bindings(NUMBERS):
@@ -116,7 +116,7 @@ async def test_a_socket_that_nobody_uses_is_closed(settings, monkeypatch):
             assert await client.wait_closed() == 4408
 
 
-async def test_a_request_begins_the_time_anew(settings, monkeypatch):
+async def test_a_request_restarts_the_time(settings, monkeypatch):
     """A refused request counts too."""
     settings.DECLBIND = {"IDLE_SECONDS": 60}
     clock = Clock(monkeypatch)
@@ -133,7 +133,7 @@ async def test_a_request_begins_the_time_anew(settings, monkeypatch):
 
 
 @pytest.mark.parametrize("record", [NUMBERS, BOARD])
-async def test_a_quiet_subscriber_is_never_closed(record, settings, monkeypatch):
+async def test_a_subscriber_without_frames_stays_connected(record, settings, monkeypatch):
     """Without any write for a day, subscribed clients stay connected."""
     settings.DECLBIND = {"IDLE_SECONDS": 60}
     clock = Clock(monkeypatch)
@@ -162,7 +162,7 @@ async def test_the_time_begins_when_the_last_subscription_ends(settings, monkeyp
             assert await end_idle() == [4408]
 
 
-async def test_by_default_nobody_is_closed(monkeypatch):
+async def test_unused_sockets_stay_open_by_default(monkeypatch):
     """A page may open its socket long before it is used."""
     clock = Clock(monkeypatch)
     with override_bindings(NUMBERS):
@@ -203,18 +203,18 @@ async def count_flood(monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
             return hub.metrics.take_fresh().refused.total(), len(hub.traffic.take())
 
 
-async def test_refusals_are_counted_where_they_are_not_recorded(settings, monkeypatch):
+async def test_refusals_that_are_not_stored_are_counted(settings, monkeypatch):
     """Only a few rows of a flood are stored, but the console's numbers include all of it."""
     settings.DECLBIND = {"TRAFFIC_PER_SECOND": 5, "HEARTBEAT_SECONDS": 3600}
     assert await count_flood(monkeypatch) == (100, 5)
 
 
-async def test_counts_of_what_is_recorded_are_noticed(settings, monkeypatch):
-    """Control: a hub that counts only stored rows has too few."""
+async def test_counts_of_stored_rows_alone_are_detected(settings, monkeypatch):
+    """Negative control: a hub that counts only stored rows has too few."""
     settings.DECLBIND = {"TRAFFIC_PER_SECOND": 5, "HEARTBEAT_SECONDS": 3600}
     note = LiveHub.note
 
-    def note_kept(self: LiveHub, socket: Any, kind: str, **values: Any) -> None:
+    def note_kept(self: LiveHub, socket: Any, kind: str, **values: object) -> None:
         before = len(self.traffic._waiting)
         count = self.metrics.count
         self.metrics.count = lambda *args: None  # type: ignore[method-assign]

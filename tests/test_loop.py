@@ -1,4 +1,4 @@
-"""The commands of a developer's loop: what they leave out, and that they do."""
+"""The commands of a developer's loop: they leave out Django where they can."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def imported_by(arguments: Sequence[str]) -> str:
 
 @pytest.mark.parametrize("path", ["tests/core", "tests/core/test_rate.py"])
 def test_the_core_is_tested_without_django(path):
-    """A name on the command line is enough: `tests/core` has settings of its own."""
+    """Naming `tests/core` on the command line is enough, since it has its own settings."""
     assert imported_by([path, "-k", "rate or recent"]) == "imported: declbind"
 
 
-def test_a_run_with_django_is_noticed():
-    """The control: with another test beside them, the settings of the project hold."""
+def test_a_run_with_django_is_detected():
+    """Negative control: with another test beside them, the settings of the project apply."""
     found = imported_by(["tests/core/test_rate.py", "tests/test_rounds.py", "-k", "rate"])
     assert found == "imported: channels declbind django"

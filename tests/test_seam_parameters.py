@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 from declbind.console import unseen
 from declbind.outbound import capture, hooks, seam_checks
 from declbind.testing import override_bindings
-from tests.test_capture import KEEPERS, watching
+from tests.captured_events import KEEPERS, watching
 from tests.test_seams import HOOKS, TRUCKS, WRITTEN, bare, write_in_each_way, written
 from tests.zoo.models import Keeper, Truck
 

@@ -19,8 +19,8 @@ from declbind.outbound.seam_checks import Seam
 from declbind.outbound.triggers import upkeep
 from declbind.registry import get_registry
 from declbind.testing import override_bindings
+from tests.captured_events import FED, KEEPERS, actions, watching
 from tests.servers import ROOT
-from tests.test_capture import FED, KEEPERS, actions, watching
 from tests.zoo.models import Animal, Food, Keeper
 
 pytestmark = pytest.mark.django_db

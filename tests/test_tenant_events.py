@@ -14,8 +14,8 @@ from declbind import signals, tenancy, touch
 from declbind.models import Event
 from declbind.outbound import log, tenants
 from declbind.testing import capture_events, override_bindings
+from tests.captured_events import FED, KEEPERS
 from tests.tenants.classes import Separate, current, inside, separate
-from tests.test_capture import FED, KEEPERS
 from tests.zoo.models import Animal, Food, Keeper, Truck
 
 pytestmark = pytest.mark.django_db
@@ -212,7 +212,7 @@ def test_a_shared_row_is_sent_to_all_tenants(shared: None) -> None:
 
 def test_data_that_code_makes_of_a_shared_row_is_sent_to_nobody(shared: None) -> None:
     """The data may contain what only one tenant may see."""
-    from tests.test_capture import KeeperBinding  # a binding with code
+    from tests.test_capture_values import KeeperBinding  # a binding with code
 
     with inside("acme"), override_bindings(KeeperBinding), capture_events() as events:
         Keeper.objects.create(name="Ann")

@@ -23,9 +23,9 @@ from declbind.outbound.triggers import upkeep
 from declbind.record_validation import validate_document
 from declbind.registry import get_registry
 from declbind.testing import capture_events, override_bindings
+from tests.captured_events import FED, KEEPERS
 from tests.servers import ROOT
 from tests.tenants.classes import Separate, separate
-from tests.test_capture import FED, KEEPERS
 from tests.zoo.models import Animal, Food, Keeper, Truck
 
 GROUPED = {**KEEPERS, "groups": ["named-{name}"]}

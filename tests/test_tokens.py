@@ -18,7 +18,7 @@ from declbind.models import Traffic, Watch
 from declbind.testing import Client, override_bindings
 from tests.factories import make_user
 from tests.live import NUMBERS, code_of, in_thread, next_payload, store, subscribe
-from tests.test_live_revocation import log_in
+from tests.logins import log_in
 from tests.tokens import HOST, PRIVATE, PRIVATE_BOARD, VIEW, by_protocol, close_code, issue, load_rows, viewer
 
 pytestmark = pytest.mark.django_db(transaction=True)

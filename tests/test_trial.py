@@ -17,8 +17,8 @@ from declbind.inbound import writes
 from declbind.models import BindingRecord, BindingRevision
 from declbind.outbound import index as indexes
 from declbind.registry import override
+from tests.command_runs import Ran
 from tests.factories import AnimalFactory, UserFactory, find_permission, make_user
-from tests.test_command import Ran
 from tests.trials import GROUPED, HOLDS, OWN, ask, attempt, step, verdicts
 from tests.zoo.clients import ANIMALS, OPEN
 from tests.zoo.models import Animal

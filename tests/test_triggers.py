@@ -11,8 +11,8 @@ from django.db import connection, transaction
 from declbind.models import Event
 from declbind.outbound import log, sequencer, writes
 from declbind.testing import capture_events, override_bindings
-from tests.test_capture import changes
-from tests.test_field_types import all_cases, each_column, record
+from tests.captured_events import changes
+from tests.field_values import all_cases, each_column, record
 from tests.trigger_marks import BY_NAME, FED, KEEPERS, TRUCKS, marking, run
 from tests.zoo.columns import Column
 from tests.zoo.models import Animal, Bear, Crate, Feather, Food, Keeper, Truck

@@ -154,7 +154,7 @@ _TEXTS: dict[Kind, str] = {
     "duplicate": "A row with the same key exists already in {where}: {said}.",
     "reference": "A row refers to one that does not exist in {where}: {said}.",
     "constraint": "A row breaks a constraint of {where}: {said}.",
-    "other": "The {where} reported an error ({exception}: {said}).",
+    "other": "{where} reported an error ({exception}: {said}).",
 }
 _CONCURRENT_EDIT = "Another user edited the configuration in {where} at the same time: {said}."
 #: How to correct it, for the kinds whose action does not depend on the database.
@@ -188,6 +188,7 @@ def describe_fault(error: DjangoDatabaseError, using: str) -> DatabaseFault:
         user=connections[using].settings_dict.get("USER") or "the process",
         exception=type(error).__name__,
     )
+    text = f"{text[0].upper()}{text[1:]}"
     action = "Try again." if is_concurrent_edit else _action_of(kind, using)
     return DatabaseFault(kind, text, action, is_certain=kind != "unreachable")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.db import models
 from rest_framework.serializers import BaseSerializer
 
@@ -11,11 +9,11 @@ from declbind.serializers import Serializer
 from declbind.serializers.default import BoundFields
 
 
-def serialize_with(serializer_class: type[BaseSerializer[Any]]) -> Serializer:
+def serialize_with(serializer_class: type[BaseSerializer]) -> Serializer:
     """Return a serializer for ``DECLBIND["SERIALIZERS"]`` that sends what ``serializer_class`` represents.
 
-    Of that only the bound fields are sent, so the record still decides which fields leave. Names that are no field
-    of the model (``SerializerMethodField``) are sent too, because only the class decides on them.
+    Of the model's fields, only the bound ones are sent, so the record still decides which fields leave. Names that are
+    no field of the model (``SerializerMethodField``) are sent too, because only the class decides on them.
 
         # notes/serializers.py; in the settings: DECLBIND = {"SERIALIZERS": {"note": "notes.serializers.send_note"}}
         send_note = serialize_with(NoteSerializer)

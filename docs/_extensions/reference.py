@@ -254,15 +254,20 @@ def codes_and_reasons() -> dict[str, set[str]]:
     from declbind.live import socket
 
     frames = json.loads((ROOT / "schemas/event.schema.json").read_text())["$defs"]
-    closing = (socket.SESSION_OVER, socket.FORBIDDEN, socket.TOO_SLOW, socket.FLOODING)
-    ending = (socket.INTERNAL_ERROR, socket.RESTART, socket.TRY_AGAIN_LATER)
+    # WebSocket reserves the numbers from 1000 on for close codes, and no other constant of the module is as large but
+    # a number of characters.
+    closing = {
+        value
+        for name, value in vars(socket).items()
+        if name.isupper() and isinstance(value, int) and 1000 <= value < 5000
+    }
     thrown = set(re.findall(r"DeclbindError\(\s*'(\w+)'", CLIENT.read_text()))
     return {
         "Error codes": set(CODES),
         "Codes of the JavaScript client": thrown - set(CODES),
         "Reasons of `resync`": set(find_enum(frames["resync"], "reason")),
         "Reasons of `closed`": set(find_enum(frames["closed"], "reason")),
-        "Close codes": {str(code) for code in closing + ending},
+        "Close codes": {str(code) for code in closing},
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from django.contrib.auth.models import User
 
 from declbind.inbound import conditions, idempotency
 from declbind.live import grants
@@ -22,7 +23,7 @@ WRITABLE = {**ANIMALS, "permissions": {"view": VIEW, "update": CHANGE, "delete":
 # A condition as a question about values ------------------------------------------------------------------------------
 
 
-def guess(user: object, row: Animal, legs: int, action: str = "update") -> str | None:
+def guess(user: User | None, row: Animal, legs: int, action: str = "update") -> str | None:
     """Send a write that happens only if the row has this many legs; return the code of the answer."""
     client = connect(None, user, **WRITABLE)
     data = {"legs": row.legs} if action == "update" else None

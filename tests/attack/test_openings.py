@@ -19,7 +19,7 @@ from declbind.fields import find_model
 from declbind.models import BindingRecord
 from declbind.record_validation import validate_document
 from tests.attack.ways import CLOSED, EDIT, LIST, STREAM, WAYS, is_in_force, operator, send_json
-from tests.test_admin_form import post_confirmed, read_form
+from tests.console_forms import post_confirmed, read_form
 from tests.test_consequences import documents, possible
 
 pytestmark = pytest.mark.django_db

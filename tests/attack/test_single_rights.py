@@ -17,8 +17,8 @@ from declbind.registry import get_registry
 from tests.attack.pages import GREEDY, Walk, walk
 from tests.attack.ways import CLOSED, EDIT, operator
 from tests.factories import AnimalFactory
+from tests.live_page import add_event, add_traffic
 from tests.test_admin_connections import open_connection
-from tests.test_admin_live import add_event, add_traffic
 from tests.zoo.clients import Client as SocketClient
 from tests.zoo.clients import be
 

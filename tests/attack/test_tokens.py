@@ -28,7 +28,7 @@ from declbind.testing import Client, override_bindings
 from example_site.example.models import IntegerValue
 from tests import clocks
 from tests.live import in_thread, subscribe
-from tests.test_live_revocation import log_in
+from tests.logins import log_in
 from tests.tokens import HOST, PRIVATE, VIEW, close_code, issue, viewer
 from tests.web_tokens import HMAC, PRIVATE_PEM, PUBLIC_PEM, RSA, SECRET, opens, sign
 

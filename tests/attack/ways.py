@@ -12,7 +12,7 @@ from django.test import Client
 from admin_ui import documents
 from declbind.models import BindingRecord, BindingRevision
 from declbind.registry import get_registry
-from tests.test_admin_form import FormReader, read_form, tick
+from tests.console_forms import FormReader, read_form, tick
 
 LIST = "/admin/declbind/bindingrecord/"
 STREAM = "target"

@@ -12,14 +12,16 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
+from playwright.sync_api import Page
 
 from declbind.console.why.events import offset_of
 from declbind.models import Activity, BindingRecord, BindingRevision, Connection, Event, Node, Traffic
 from declbind.outbound import relay
 from declbind.registry import database_alias
 from example_site.blog.models import Blog, Post
+from tests.console_forms import spoil
+from tests.json_types import JSONObject
 from tests.servers import ROOT
-from tests.test_admin_form import spoil
 
 #: The folder for pictures of every screen, for people to look at.
 PICTURES = ROOT / "test-results" / "pictures"
@@ -41,7 +43,7 @@ def log_in(context: Any, url: str, user: User) -> None:
     context.add_cookies([{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": url}])
 
 
-def fill_console() -> dict[str, Any]:
+def fill_console() -> JSONObject:
     """Store content for every screen; return the values that their addresses need."""
     now = timezone.now()
     blog = Blog.objects.create(title="News", slug="news")
@@ -141,7 +143,7 @@ class Complaints:
     Take them before axe runs or a picture is taken: both put styles into the page, which the policy stops.
     """
 
-    def __init__(self, page: Any) -> None:
+    def __init__(self, page: Page) -> None:
         self.texts: list[str] = []
         page.on("pageerror", lambda error: self.texts.append(f"error: {error}"))
         page.on("console", lambda message: self._note(message.type, message.text))
@@ -165,7 +167,7 @@ class Complaints:
 class Interactions:
     """A counter of a person's interactions: each click, each choice, each filled field, each key."""
 
-    def __init__(self, page: Any) -> None:
+    def __init__(self, page: Page) -> None:
         self.page = page
         self.count = 0
 
@@ -207,4 +209,4 @@ def opened(browser: Any, url: str, user: User, **options: Any) -> Iterator[Any]:
         context.close()
 
 
-Address = Callable[[dict[str, Any]], str]
+Address = Callable[[JSONObject], str]

@@ -1,8 +1,7 @@
 """Shared steps of the browser tests."""
 
-from typing import Any
-
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import User
 from playwright.sync_api import Page
 
 from tests.servers import DjangoServer
@@ -10,9 +9,9 @@ from tests.servers import DjangoServer
 PASSWORD = "password-of-the-test"
 
 
-def make_user(username: str, **values: Any) -> Any:
+def make_user(username: str, *, is_staff: bool = False) -> User:
     """Create a user who can log in."""
-    return get_user_model().objects.create_user(username, password=PASSWORD, **values)
+    return get_user_model().objects.create_user(username, password=PASSWORD, is_staff=is_staff)
 
 
 def log_in(page: Page, server: DjangoServer, username: str) -> None:

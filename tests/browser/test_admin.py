@@ -12,7 +12,7 @@ from django.test import Client
 from declbind.models import BindingRecord
 from example_site.blog.models import Blog, Post
 from tests.browser.console import overflow
-from tests.test_admin_form import LIST, POST, save, spoil
+from tests.console_forms import LIST, POST, save, spoil
 
 #: The folder for pictures; none are taken without it.
 PICTURES = os.environ.get("DECLBIND_PICTURES", "")

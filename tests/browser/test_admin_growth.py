@@ -5,8 +5,8 @@ from __future__ import annotations
 from declbind.models import BindingRecord
 from tests.browser.console import find_violations, overflow
 from tests.browser.test_admin import operator, site, take_pictures
-from tests.test_admin_form import LIST
-from tests.test_growth import grown
+from tests.console_forms import LIST
+from tests.test_growing_records import grown
 
 __all__ = ["operator", "site"]
 

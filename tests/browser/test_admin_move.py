@@ -10,7 +10,7 @@ from django.utils import timezone
 from declbind.models import BindingRecord, Configuration, Node
 from tests.browser.console import overflow
 from tests.browser.test_admin import operator, site, take_pictures
-from tests.test_admin_form import LIST, POST, save, spoil
+from tests.console_forms import LIST, POST, save, spoil
 
 __all__ = ["operator", "site"]
 

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from playwright.sync_api import Browser
 
 from declbind.models import BindingRecord
 from example_site.blog.models import Blog, Post
 from tests.browser.console import Complaints, opened
-from tests.test_admin_form import LIST, POST
-from tests.test_admin_live import add_event, offset_of
+from tests.console_forms import LIST, POST
+from tests.live_page import add_event, offset_of
+from tests.servers import DjangoServer
 
 KEY = 12_002
 
 
 @pytest.mark.parametrize("language", ["de-DE", "fr-FR"])
 def test_panel_try_and_row_page_work_with_keys_above_999(
-    transactional_db: None, django_server: Any, browser: Any, expect: Any, language: str
+    transactional_db: None, django_server: Callable[..., DjangoServer], browser: Browser, expect: Any, language: str
 ) -> None:
     """The panel follows the form, a try finds its row, and a row of the traffic opens."""
     root = User.objects.create_superuser("operator", password="x")

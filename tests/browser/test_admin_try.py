@@ -11,7 +11,7 @@ from declbind.models import Connection, Node
 from example_site.blog.models import Blog, Post
 from tests.browser.console import overflow
 from tests.browser.test_admin import operator, site, take_pictures
-from tests.test_admin_form import LIST, save
+from tests.console_forms import LIST, save
 
 __all__ = ["operator", "site"]
 RECORD = {

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection, transaction
+from playwright.sync_api import Browser
 
 from declbind.models import BindingRecord
 from declbind.outbound.triggers import upkeep
 from declbind.registry import refresh
 from example_site.blog.models import Blog, Post
 from tests.browser.console import Complaints, find_violations, opened, overflow, take_picture
-from tests.test_admin_form import LIST
+from tests.console_forms import LIST
+from tests.servers import DjangoServer
 
 WAYS = [("light", 1280), ("dark", 1280), ("light", 400)]
 
 
 @pytest.fixture
-def site(django_server: Any) -> Any:
+def site(django_server: Callable[..., DjangoServer]) -> Any:
     return django_server(env={"DEBUG": "1"})
 
 
@@ -42,8 +45,8 @@ def picture(page: Any, name: str, part: str = "") -> None:
 
 
 @pytest.mark.needs_triggers
-def test_a_binding_is_set_to_capture_raw_sql(site: Any, root: User, browser: Any) -> None:
-    """Chosen in the form, described in words, marked as long as the triggers are missing, then live."""
+def test_a_binding_is_set_to_capture_raw_sql(site: Any, root: User, browser: Browser) -> None:
+    """An operator chooses triggers in the form, which describes the effect. The page marks missing triggers."""
     blog = Blog.objects.create(title="News", slug="news")
     posts = Post.objects.bulk_create(Post(blog=blog, title=f"Post {number}", body="x") for number in range(3))
     record = BindingRecord.objects.create(stream="posts", model="blog.Post", fields=["title"])

@@ -1,15 +1,15 @@
-"""The oldest promise of the protocol: the JavaScript client of Channels 1.x works unmodified."""
+"""The JavaScript client of Channels 1.x, which works unmodified."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Page
 
 from example_site.example.models import IntegerValue
 from tests.browser.pages import log_in, make_user
+from tests.json_types import JSONObject
 from tests.servers import DjangoServer
 
 VENDOR = Path(__file__).parent / "vendor"
@@ -40,7 +40,7 @@ def load_old_client(page: Page, path: str) -> None:
     assert page.evaluate(LOADER % tuple((VENDOR / name).read_text() for name in sources), [path])
 
 
-def wait_heard(page: Page, count: int) -> list[dict[str, Any]]:
+def wait_heard(page: Page, count: int) -> list[JSONObject]:
     """Return the arguments of the stream's callback once there are `count` calls."""
     heard = page.evaluate(
         """(count) => new Promise((resolve, reject) => {
@@ -88,7 +88,7 @@ def test_the_old_client_writes(page: Page, django_server: Callable[..., DjangoSe
     log_in(page, server, "ada")
     load_old_client(page, "/ws/bindings/")
 
-    def send(payload: dict[str, Any]) -> None:
+    def send(payload: Mapping[str, object]) -> None:
         page.evaluate("(payload) => window.bridge.stream('intval').send(payload)", payload)
 
     send({"action": "create", "data": {"name": "new", "value": 1}})

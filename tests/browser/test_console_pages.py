@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import pytest
 from django.contrib import admin
 from django.contrib.auth.models import User
+from playwright.sync_api import Browser, Expect, Page
 
 from admin_ui.screens import screen_urls
 from declbind.models import BindingRecord, BindingRevision
@@ -19,7 +20,8 @@ from tests.browser.console import (
     overflow,
     take_picture,
 )
-from tests.test_admin_form import LIST
+from tests.console_forms import LIST
+from tests.servers import DjangoServer
 
 HOME = "/admin/declbind/"
 #: Every screen by the name of its address, with the rest of the address after the list's (or a whole one).
@@ -66,7 +68,7 @@ def test_every_address_of_the_console_is_in_the_table() -> None:
 
 
 @pytest.fixture
-def site(django_server: Any) -> Any:
+def site(django_server: Callable[..., DjangoServer]) -> DjangoServer:
     return django_server(env={"DEBUG": "1"})
 
 
@@ -75,12 +77,12 @@ def root(transactional_db: None) -> User:
     return User.objects.create_superuser("operator", password="x")
 
 
-def address(site: Any, path: str, values: dict[str, Any]) -> str:
+def address(site: DjangoServer, path: str, values: Mapping[str, object]) -> str:
     path = path.format(**values)
     return f"{site.url}{path if path.startswith('/') else LIST + path}"
 
 
-def test_every_screen_is_accessible_and_keeps_to_the_policy(site: Any, root: User, browser: Any) -> None:
+def test_every_screen_is_accessible_and_keeps_to_the_policy(site: DjangoServer, root: User, browser: Browser) -> None:
     """In light and dark, wide and narrow: no serious finding, no policy violation, no sideways scrolling."""
     values = fill_console()
     faults = []
@@ -102,7 +104,7 @@ def test_every_screen_is_accessible_and_keeps_to_the_policy(site: Any, root: Use
     assert not faults, "\n".join(faults)
 
 
-def test_every_screen_can_be_read_from_right_to_left(site: Any, root: User, browser: Any) -> None:
+def test_every_screen_can_be_read_from_right_to_left(site: DjangoServer, root: User, browser: Browser) -> None:
     """The pages follow the direction of the admin's language, and nothing overflows."""
     values = fill_console()
     faults = []
@@ -117,7 +119,7 @@ def test_every_screen_can_be_read_from_right_to_left(site: Any, root: User, brow
     assert not faults, "\n".join(faults)
 
 
-def test_the_policy_stops_an_inline_script(site: Any, root: User, browser: Any) -> None:
+def test_the_policy_stops_an_inline_script(site: DjangoServer, root: User, browser: Browser) -> None:
     """Negative control: the checks of the screens detect violations."""
     with opened(browser, site.url, root) as page:
         complaints = Complaints(page)
@@ -134,7 +136,7 @@ def test_the_policy_stops_an_inline_script(site: Any, root: User, browser: Any) 
         assert any(text.startswith("label:") for text in find_violations(page))
 
 
-def test_the_screens_work_without_scripts(site: Any, root: User, browser: Any) -> None:
+def test_the_screens_work_without_scripts(site: DjangoServer, root: User, browser: Browser) -> None:
     """Filter, open, view, and go from page to page: all with links and forms."""
     values = fill_console()
     with opened(browser, site.url, root, java_script_enabled=False) as page:
@@ -157,7 +159,7 @@ def test_the_screens_work_without_scripts(site: Any, root: User, browser: Any) -
         assert page.locator("form[method=post]").count() >= 1
 
 
-def test_why_is_found_in_four_steps(site: Any, root: User, browser: Any, expect: Any) -> None:
+def test_why_is_found_in_four_steps(site: DjangoServer, root: User, browser: Browser, expect: Expect) -> None:
     """From the list: the binding's "Why?", the row, the user, Enter."""
     values = fill_console()
     with opened(browser, site.url, root) as page:
@@ -171,7 +173,9 @@ def test_why_is_found_in_four_steps(site: Any, root: User, browser: Any, expect:
         assert person.count <= 4
 
 
-def test_why_is_two_steps_from_a_row_of_the_traffic(site: Any, root: User, browser: Any, expect: Any) -> None:
+def test_why_is_two_steps_from_a_row_of_the_traffic(
+    site: DjangoServer, root: User, browser: Browser, expect: Expect
+) -> None:
     """Open the row, and follow its link."""
     fill_console()
     with opened(browser, site.url, root) as page:
@@ -183,7 +187,7 @@ def test_why_is_two_steps_from_a_row_of_the_traffic(site: Any, root: User, brows
         assert person.count <= 4
 
 
-def test_a_model_is_bound_in_eight_steps(site: Any, root: User, browser: Any, expect: Any) -> None:
+def test_a_model_is_bound_in_eight_steps(site: DjangoServer, root: User, browser: Browser, expect: Expect) -> None:
     """From the list: add, stream, model, two fields, save, and the confirmation if it opens something."""
     with opened(browser, site.url, root) as page:
         page.goto(f"{site.url}{LIST}")
@@ -203,7 +207,9 @@ def test_a_model_is_bound_in_eight_steps(site: Any, root: User, browser: Any, ex
     }
 
 
-def test_a_change_is_rolled_back_in_three_steps(site: Any, root: User, browser: Any, expect: Any) -> None:
+def test_a_change_is_rolled_back_in_three_steps(
+    site: DjangoServer, root: User, browser: Browser, expect: Expect
+) -> None:
     """From the list: the binding, the revision's button, the confirmation."""
     values = fill_console()
     with opened(browser, site.url, root) as page:
@@ -217,7 +223,9 @@ def test_a_change_is_rolled_back_in_three_steps(site: Any, root: User, browser: 
     assert BindingRecord.objects.get(stream="articles").description == "Posts, live."
 
 
-def test_what_opens_more_is_rolled_back_in_three_steps_too(site: Any, root: User, browser: Any, expect: Any) -> None:
+def test_a_widening_is_rolled_back_in_three_steps_too(
+    site: DjangoServer, root: User, browser: Browser, expect: Expect
+) -> None:
     """The confirmation button says what it opens, in a colour of its own."""
     record = BindingRecord.objects.create(stream="articles", model="blog.Post", fields=["title", "body"])
     old = BindingRevision.objects.get()
@@ -237,7 +245,9 @@ def test_what_opens_more_is_rolled_back_in_three_steps_too(site: Any, root: User
     assert BindingRecord.objects.get(stream="articles").fields == ["title", "body"]
 
 
-def test_a_model_is_bound_by_the_keyboard_alone(site: Any, root: User, browser: Any, expect: Any) -> None:
+def test_a_model_is_bound_by_the_keyboard_alone(
+    site: DjangoServer, root: User, browser: Browser, expect: Expect
+) -> None:
     """Tab, typing and Enter suffice, and the focus is always visible."""
     with opened(browser, site.url, root) as page:
         page.goto(f"{site.url}{LIST}")
@@ -260,7 +270,7 @@ def test_a_model_is_bound_by_the_keyboard_alone(site: Any, root: User, browser: 
     assert BindingRecord.objects.get().fields == ["title", "body"]
 
 
-def tab_to(page: Any, selector: str, limit: int = 120) -> None:
+def tab_to(page: Page, selector: str, limit: int = 120) -> None:
     """Press Tab until the focus is on an element; the focus must be visible on each element on the way."""
     for _ in range(limit):
         page.keyboard.press("Tab")

@@ -4,12 +4,11 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Expect, Page
 
 from tests.servers import RedisServer, Server
 
@@ -70,7 +69,7 @@ def visit(browser: Browser, demo: Demo, user: str | None) -> Page:
     return page
 
 
-def test_the_site_is_alive(demo: Demo, browser: Browser, expect: Callable[..., Any]) -> None:
+def test_the_pages_of_the_site_are_updated_live(demo: Demo, browser: Browser, expect: Expect) -> None:
     """A number changed on one board changes on the other, a post reaches its readers, and the chart draws itself."""
     editor, reader = visit(browser, demo, "editor"), visit(browser, demo, None)
 
@@ -101,7 +100,7 @@ def test_the_site_is_alive(demo: Demo, browser: Browser, expect: Callable[..., A
         page.context.close()
 
 
-def test_the_operator_sees_the_traffic(demo: Demo, browser: Browser, expect: Callable[..., Any]) -> None:
+def test_the_operator_sees_the_traffic(demo: Demo, browser: Browser, expect: Expect) -> None:
     """The demo's operator opens the live page and sees outgoing frames and an editor's request."""
     operator, editor = visit(browser, demo, "operator"), visit(browser, demo, "editor")
     operator.goto(f"{demo.url}/admin/declbind/bindingrecord/live/")

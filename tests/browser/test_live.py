@@ -16,8 +16,8 @@ from declbind.outbound import relay
 from declbind.registry import database_alias
 from tests.browser.console import overflow
 from tests.browser.test_admin import operator, site, take_pictures
+from tests.console_forms import LIST
 from tests.servers import DjangoServer
-from tests.test_admin_form import LIST
 
 __all__ = ["operator", "site"]
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from playwright.sync_api import Browser
 
 from tests.browser.console import Complaints, fill_console, opened, take_picture
 from tests.browser.test_console_pages import SCREENS
+from tests.servers import DjangoServer
 
 #: The settings of the site's process, the address of its admin, and that admin's own elements to ignore.
 SITES = {"ops": ("tests.sites.ops", "/ops/declbind/"), "unfold": ("tests.sites.unfold", "/admin/declbind/")}
@@ -17,7 +20,9 @@ LINKS = """(root) => Array.from(document.querySelectorAll('a[href]'), (link) => 
 
 
 @pytest.mark.parametrize("name", SITES)
-def test_every_screen_works_under_another_admin(name: str, django_server: Any, browser: Any) -> None:
+def test_every_screen_works_under_another_admin(
+    name: str, django_server: Callable[..., DjangoServer], browser: Browser
+) -> None:
     """It responds, shows its title, raises no error, and its links stay inside that admin."""
     settings, home = SITES[name]
     root = User.objects.create_superuser("operator", password="x")
@@ -43,7 +48,9 @@ def test_every_screen_works_under_another_admin(name: str, django_server: Any, b
 
 
 @pytest.mark.parametrize("name", SITES)
-def test_a_model_is_bound_under_another_admin(name: str, django_server: Any, browser: Any, expect: Any) -> None:
+def test_a_model_is_bound_under_another_admin(
+    name: str, django_server: Callable[..., DjangoServer], browser: Browser, expect: Any
+) -> None:
     """The form is sent and stored there."""
     settings, home = SITES[name]
     root = User.objects.create_superuser("operator", password="x")

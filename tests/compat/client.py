@@ -25,6 +25,8 @@ RECEIVE_BYTES = 4096
 
 JOINED = Subprotocol("declbind.batch.v1")
 
+#: A frame, a payload or a reply.
+Message = dict[str, Any]
 Row = dict[str, Any]
 Change = tuple[str, Any]
 
@@ -46,15 +48,15 @@ class Feed:
     notices: list[tuple[str, str]] = field(default_factory=list)
     pages: int = 0
     is_complete: bool = False
-    _arrived: list[dict[str, Any]] = field(default_factory=list)
+    _arrived: list[Message] = field(default_factory=list)
 
-    def granted(self, reply: dict[str, Any], *, resumed: bool) -> None:
+    def granted(self, reply: Message, *, resumed: bool) -> None:
         """Handle the reply to the subscribe request."""
         self.group, self.epoch, self.resume = reply["group"], reply["epoch"], reply.get("resume")
         if not resumed:
             self.offset, self.is_complete, self._arrived = reply["offset"], False, []
 
-    def receive(self, offset: int, payload: dict[str, Any]) -> None:
+    def receive(self, offset: int, payload: Message) -> None:
         """Handle a frame of this subscription."""
         action = payload["action"]
         if action == "snapshot":
@@ -103,7 +105,7 @@ class Subscriber:
         #: Control frames of the connection as a whole, such as `moving`.
         self.signals: list[str] = []
         self._refs = itertools.count(1)
-        self._replies: dict[int, dict[str, Any]] = {}
+        self._replies: dict[int, Message] = {}
         self._asking: dict[int, tuple[Feed, bool]] = {}
         self._news = threading.Condition()
         self._may_read = threading.Event()
@@ -178,7 +180,7 @@ class Subscriber:
                     self.close_code, self.is_open = code, False
                 self._news.notify_all()
 
-    def _take(self, frame: dict[str, Any]) -> None:
+    def _take(self, frame: Message) -> None:
         payload = frame["payload"]
         if payload["action"] == "reply":
             asked = self._asking.pop(payload["ref"], None)
@@ -195,7 +197,7 @@ class Subscriber:
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
-    def request(self, stream: str, action: str, **payload: Any) -> dict[str, Any]:
+    def request(self, stream: str, action: str, **payload: Any) -> Message:
         """Send a request and return its reply."""
         return self._wait_for_reply(self._send(stream, {"action": action, **payload}, None, resumed=False), action)
 
@@ -241,7 +243,7 @@ class Subscriber:
             reply = self._wait_for_reply(self._send(feed.stream, payload, feed, resumed=True), "resume")
             assert reply["ok"], f"{self.name}: {reply}"
 
-    def _send(self, stream: str, payload: dict[str, Any], feed: Feed | None, *, resumed: bool) -> int:
+    def _send(self, stream: str, payload: Message, feed: Feed | None, *, resumed: bool) -> int:
         assert self._socket is not None
         ref = next(self._refs)
         if feed is not None:
@@ -249,7 +251,7 @@ class Subscriber:
         self._socket.send(json.dumps({"stream": stream, "payload": {**payload, "ref": ref}}))
         return ref
 
-    def _wait_for_reply(self, ref: int, action: str) -> dict[str, Any]:
+    def _wait_for_reply(self, ref: int, action: str) -> Message:
         self.wait(lambda: ref in self._replies, f"a reply to {action!r}")
         return self._replies.pop(ref)
 

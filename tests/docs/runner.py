@@ -25,6 +25,9 @@ from django.core.management import call_command
 from django.db import connections
 from django.utils.module_loading import import_string
 
+#: A block or a record, and how it is run.
+Task = dict[str, Any]
+
 
 def main() -> None:
     """Run the blocks of stdin."""
@@ -46,7 +49,7 @@ def main() -> None:
         shutil.rmtree(folder)
 
 
-def run_apart(task: dict[str, Any], database: Path) -> str:
+def run_apart(task: Task, database: Path) -> str:
     """Run one block in a child process; return the problem, "" if there is none."""
     reading, writing = os.pipe()
     child = os.fork()
@@ -75,7 +78,7 @@ def use_database(path: Path) -> None:
         values["NAME"] = str(path)
 
 
-def validate_record(task: dict[str, Any]) -> None:
+def validate_record(task: Task) -> None:
     """Raise ``ValidationError`` for a record that would not be stored."""
     from declbind.models import BindingRecord
 
@@ -83,7 +86,7 @@ def validate_record(task: dict[str, Any]) -> None:
     BindingRecord(**document).full_clean()
 
 
-def run_python(task: dict[str, Any]) -> None:
+def run_python(task: Task) -> None:
     """Run a block: as settings, as test cases, or as it is."""
     name = task["file"]
     values: dict[str, Any] = {"__name__": "documented"}
@@ -141,7 +144,7 @@ def run_tests(case: type[unittest.TestCase]) -> None:
 # Names that blocks may ask for ------------------------------------------------------------------------------
 
 
-def find_name(name: str) -> Any:
+def find_name(name: str) -> object:
     """Return the object of a name in a block: it can be imported, or `NAMES` makes it."""
     return import_string(name) if "." in name else NAMES[name]()
 
@@ -173,21 +176,21 @@ def _model(label: str) -> Callable[[], Any]:
     return find
 
 
-def _user() -> Any:
+def _user() -> object:
     from django.contrib.auth import get_user_model
 
     return get_user_model().objects.get_or_create(username="ada")[0]
 
 
-def _room() -> Any:
+def _room() -> object:
     return _model("notes.Room")().objects.get_or_create(name="Kitchen")[0]
 
 
-def _note() -> Any:
+def _note() -> object:
     return _model("notes.Note")().objects.create(text="Buy milk", room=_room(), owner=_user())
 
 
-def _blog() -> Any:
+def _blog() -> object:
     return _model("blog.Blog")().objects.create(title="Regatta", slug="regatta")
 
 

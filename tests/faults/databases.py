@@ -16,6 +16,11 @@ import psycopg
 
 from tests.servers import ROOT, MariaDBServer, PostgresServer
 
+from .observations import Rows
+
+#: A row as the driver gives it.
+Found = tuple[Any, ...]
+
 COLUMNS = ("room", "stamp")
 SELECT = "SELECT id, room, stamp FROM faults_item"
 #: The number of sessions that have left a transaction open and idle for half a second.
@@ -63,7 +68,7 @@ class Databases(Protocol):
     def make(self) -> str:
         """Return the URL of a new database with tables, record and first rows."""
 
-    def rows(self, url: str) -> dict[int, dict[str, Any]]:
+    def rows(self, url: str) -> Rows:
         """Return the rows of a database as a client should hold them."""
 
     def counter(self, url: str) -> int:
@@ -91,7 +96,7 @@ class SqliteDatabases:
         shutil.copyfile(template, path)
         return f"sqlite:///{path}"
 
-    def rows(self, url: str) -> dict[int, dict[str, Any]]:
+    def rows(self, url: str) -> Rows:
         return _as_rows(self._select(url, SELECT))
 
     def counter(self, url: str) -> int:
@@ -101,7 +106,7 @@ class SqliteDatabases:
         raise NotImplementedError("SQLite does not tell")
 
     @staticmethod
-    def _select(url: str, query: str) -> list[Any]:
+    def _select(url: str, query: str) -> list[Found]:
         with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=20)) as connection:
             return connection.execute(query).fetchall()
 
@@ -126,7 +131,7 @@ class PostgresDatabases:
             connection.execute(f"CREATE DATABASE {name} TEMPLATE faults_template".encode())
         return self.server.database_url(name)
 
-    def rows(self, url: str) -> dict[int, dict[str, Any]]:
+    def rows(self, url: str) -> Rows:
         return _as_rows(self._select(url, SELECT))
 
     def counter(self, url: str) -> int:
@@ -136,7 +141,7 @@ class PostgresDatabases:
         return bool(self._select(url, STALLED)[0][0])
 
     @staticmethod
-    def _select(url: str, query: str) -> list[Any]:
+    def _select(url: str, query: str) -> list[Found]:
         with psycopg.connect(url) as connection:
             return connection.execute(query.encode()).fetchall()
 
@@ -166,7 +171,7 @@ class MariaDBDatabases:
             connection.commit()
         return url
 
-    def rows(self, url: str) -> dict[int, dict[str, Any]]:
+    def rows(self, url: str) -> Rows:
         return _as_rows(self._select(url, SELECT))
 
     def counter(self, url: str) -> int:
@@ -178,12 +183,12 @@ class MariaDBDatabases:
     def _connect(self, name: str) -> Any:
         return MySQLdb.connect(host="127.0.0.1", port=self.server.port, user="root", db=name)
 
-    def _select(self, url: str, query: str) -> list[Any]:
+    def _select(self, url: str, query: str) -> list[Found]:
         with contextlib.closing(self._connect(url.rpartition("/")[2])) as connection:
             cursor = connection.cursor()
             cursor.execute(query)
             return list(cursor.fetchall())
 
 
-def _as_rows(found: list[Any]) -> dict[int, dict[str, Any]]:
+def _as_rows(found: list[Found]) -> Rows:
     return {pk: dict(zip(COLUMNS, values, strict=True)) for pk, *values in found}

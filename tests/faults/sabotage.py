@@ -12,18 +12,21 @@ import json
 import os
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from django.core.exceptions import ObjectDoesNotExist
 
 from declbind.bindings import Binding
+
+#: A module of declbind, whose functions a variant replaces.
+Module: TypeAlias = Any
 
 VARIABLE = "FAULTS_SABOTAGE"
 #: The advisory lock on which a broken sequencer waits between reading and locking.
 GATE = 4_711
 
 
-def send_in_post_save(log: Any) -> None:
+def send_in_post_save(log: Module) -> None:
     """Append and commit at once, like code in ``post_save``: work that is rolled back later was sent."""
     from django.db import connections
 
@@ -40,7 +43,7 @@ def send_in_post_save(log: Any) -> None:
     append_always()
 
 
-def send_on_commit(log: Any) -> None:
+def send_on_commit(log: Module) -> None:
     """Append after the commit, like code in ``on_commit``: a crash in between loses the event."""
     from django.db import transaction
 
@@ -63,16 +66,16 @@ def append_always() -> None:
     """Disable the joint update: the variants that send by themselves replace ``append``."""
     from declbind.outbound import saves
 
-    module: Any = saves
+    module: Module = saves
     module.can_join = lambda *args: False
 
 
-def read_by_id(log: Any) -> None:
+def read_by_id(log: Module) -> None:
     """Use ids as the order of the log, on a database where they become visible out of order."""
     from declbind.live import log_reader
     from declbind.outbound import history, sequencer
 
-    modules: tuple[Any, ...] = log, history, sequencer
+    modules: tuple[Module, ...] = log, history, sequencer
     for module in modules:
         module.needs_sequencer = lambda using: False
     log.LAST_ID = history.LAST_ID = "(SELECT MAX(id) FROM declbind_event)"
@@ -80,12 +83,12 @@ def read_by_id(log: Any) -> None:
     log_reader.Tick.is_whole = lambda self, cursor: True  # type: ignore[method-assign]
 
 
-def ignore_waiting(sequencer: Any) -> None:
+def ignore_waiting(sequencer: Module) -> None:
     """Use a snapshot as the state at the head's offset, although it holds rows whose events have no number yet."""
     sequencer.unsequenced_ids = lambda using: frozenset()
 
 
-def read_before_lock(sequencer: Any) -> None:
+def read_before_lock(sequencer: Module) -> None:
     """Read the events without a number before locking. In between it waits for the test's gate."""
     from django.db import connections, transaction
 
@@ -107,17 +110,17 @@ def read_before_lock(sequencer: Any) -> None:
     sequencer.sequence = sequence
 
 
-def trust_the_tables(history: Any) -> None:
+def trust_the_tables(history: Module) -> None:
     """Assume that the tables are those of before, whatever happened while this process was down."""
     history.check_incarnation = lambda using: None
 
 
-def ignore_the_key(writes: Any) -> None:
+def ignore_the_key(writes: Module) -> None:
     """Ignore the key: the retry of a committed write without an answer writes again."""
     writes._answer_once = lambda request, bound, identity: writes._answer(request, bound)
 
 
-def keep_the_key_apart(writes: Any) -> None:
+def keep_the_key_apart(writes: Module) -> None:
     """Store the answer after the commit, like keys in a cache: a crash in between forgets it."""
     from django.db import transaction
 
@@ -157,7 +160,7 @@ class _Unlocked:
         return self.bound.get_queryset().get(pk=key)
 
 
-def look_without_locking(writes: Any) -> None:
+def look_without_locking(writes: Module) -> None:
     """Check a condition on a row that is not locked, on a slow machine: two concurrent writes both succeed."""
     original = writes.check_condition
 

@@ -17,13 +17,17 @@ from django.apps import apps
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connection, models
 
+#: The columns of a stored row by name.
+Columns = Mapping[str, Any]
+#: A row as the driver gives it.
+Found = tuple[Any, ...]
 #: A row as a subscriber should see it: its groups, and its data.
 Row = tuple[tuple[str, ...], dict[str, object]]
 #: The value of one column of a row in a frame.
 Reader = Callable[[object], object]
 
 
-def as_json(value: Any) -> Any:
+def as_json(value: object) -> Any:
     """Return a value as it is after a round trip through JSON."""
     return json.loads(json.dumps(value, cls=DjangoJSONEncoder))
 
@@ -94,7 +98,7 @@ class Stream:
             found[meta.db_table] = [meta.pk.column, *(field.column for field in meta.local_concrete_fields)]
         return found
 
-    def look(self) -> dict[Any, Row]:
+    def look(self) -> dict[object, Row]:
         """Return the rows that subscribers should hold, by their keys, with plain SQL."""
         (own, columns), *parents = self._tables().items()
         rows = {values[0]: dict(zip(columns, values, strict=True)) for values in select(own, columns)}
@@ -111,7 +115,7 @@ class Stream:
             view[as_json(self._read(self.model._meta.pk, pk))] = self._groups(row), as_json(data)
         return view
 
-    def _read(self, field: Any, raw: Any) -> Any:
+    def _read(self, field: Any, raw: Any) -> object:
         reader = self.readers.get(field.name)
         return reader(raw) if reader is not None and raw is not None else read_column(field, raw)
 
@@ -123,15 +127,15 @@ class Stream:
         is_number = isinstance(pk, models.IntegerField) or pk.name in self.readers
         return as_json(self._read(pk, int(raw) if is_number else raw))
 
-    def _list(self, field: Any) -> dict[Any, list[Any]]:
+    def _list(self, field: Any) -> dict[object, list[Any]]:
         through = field.remote_field.through._meta
         names = [through.get_field(name()).column for name in (field.m2m_field_name, field.m2m_reverse_field_name)]
-        found: dict[Any, list[Any]] = {}
+        found: dict[object, list[Any]] = {}
         for owner, other in select(through.db_table, names):
             found.setdefault(owner, []).append(other)
         return found
 
-    def _groups(self, row: Mapping[str, Any]) -> tuple[str, ...]:
+    def _groups(self, row: Columns) -> tuple[str, ...]:
         if any(row[name] != value for name, value in self.record.get("where", {}).items()):
             return ()
         templates = self.record.get("groups", [self.name])
@@ -147,17 +151,17 @@ def quote(name: str) -> str:
     return connection.ops.quote_name(name)
 
 
-def select(table: str, columns: Iterable[str]) -> list[tuple[object, ...]]:
+def select(table: str, columns: Iterable[str]) -> list[Found]:
     """Return rows without a manager, a field's converter or a wrapper of Django's."""
     names = ", ".join(quote(name) for name in columns)
     return run_plain(f"SELECT {names} FROM {quote(table)}")
 
 
-def run_plain(sql: str) -> list[tuple[Any, ...]]:
+def run_plain(sql: str) -> list[Found]:
     """Run a statement on the driver's own connection, bypassing the cursors that guests wrap."""
     connection.ensure_connection()
     raw: Any = connection.connection
     cursor = raw.cursor()
     cursor.execute(sql)
-    rows: list[tuple[Any, ...]] = cursor.fetchall() if cursor.description else []
+    rows: list[Found] = cursor.fetchall() if cursor.description else []
     return rows

@@ -17,6 +17,8 @@ from declbind import WebsocketBinding
 
 from .kinds import Kind
 
+#: The columns of a stored row by name.
+Columns = Mapping[str, Any]
 #: A row as a client should see it: its groups and its data.
 Row = tuple[tuple[str, ...], dict[str, object]]
 #: By stream and key, the rows that the model's base manager shows, in a group or not.
@@ -29,12 +31,12 @@ class Listener:
 
     name: str
     document: Mapping[str, Any]
-    groups_of: Callable[[Mapping[str, Any]], Sequence[str]]
+    groups_of: Callable[[Columns], Sequence[str]]
     has_lists: bool = False
     is_code: bool = False
 
 
-def _room(row: Mapping[str, Any], head: str = "room") -> list[str]:
+def _room(row: Columns, head: str = "room") -> list[str]:
     return [] if row["room"] is None else [f"{head}-{row['room']}"]
 
 
@@ -42,7 +44,7 @@ def _truth(value: bool) -> str:
     return "true" if value else "false"
 
 
-def _linked(row: Mapping[str, Any]) -> list[str]:
+def _linked(row: Columns) -> list[str]:
     groups = [] if row["link"] is None else [f"link-{row['link']}"]
     return [*groups, *(f"{name}-{_truth(row['is_open'])}" for name in _room(row, "both"))]
 
@@ -101,7 +103,7 @@ class Observer:
     def lists(self) -> list[Any]:
         return list(self.model._meta.many_to_many) if self.listener.has_lists else []
 
-    def build(self) -> Any:
+    def build(self) -> Mapping[str, object] | type[WebsocketBinding]:
         """Return the binding: a record, or a class for one whose groups are code."""
         names = [column.name for column in (*self.columns, *self.lists)]
         if self.listener.is_code:
@@ -112,7 +114,7 @@ class Observer:
         groups = [group.replace("%s", self.kind.link) for group in document.get("groups", ["all"])]
         return {**document, "groups": groups}
 
-    def view(self, rows: Sequence[Mapping[str, Any]], lists: Mapping[str, Mapping[Any, list[Any]]]) -> dict[Any, Row]:
+    def view(self, rows: Sequence[Columns], lists: Mapping[str, Mapping[object, list[object]]]) -> dict[object, Row]:
         """Return the rows that clients should hold, given stored rows."""
         seen = {}
         for row in rows:
@@ -140,19 +142,19 @@ def look(observers: Sequence[Observer]) -> View:
     return view
 
 
-def _lists(field: Any) -> dict[Any, list[Any]]:
+def _lists(field: Any) -> dict[object, list[object]]:
     through = field.remote_field.through
     owner, listed = (through._meta.get_field(name()).attname for name in _ends(field))
-    found: dict[Any, list[Any]] = {}
+    found: dict[object, list[object]] = {}
     for key, other in through._base_manager.order_by(listed).values_list(owner, listed):
         found.setdefault(key, []).append(other)
     return found
 
 
-def _ends(field: Any) -> tuple[Any, Any]:
+def _ends(field: Any) -> tuple[Callable[[], str], Callable[[], str]]:
     return field.m2m_field_name, field.m2m_reverse_field_name
 
 
-def as_json(value: Any) -> Any:
+def as_json(value: object) -> Any:
     """Return a value as it is after a round trip through JSON."""
     return json.loads(json.dumps(value, cls=DjangoJSONEncoder))

@@ -83,7 +83,7 @@ class TracedCursor:
     def __getattr__(self, name: str) -> object:
         return getattr(self._cursor, name)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[object]:
         return iter(self._cursor)
 
     def __enter__(self) -> TracedCursor:
@@ -157,7 +157,7 @@ def hooks_wrapped_after() -> AbstractContextManager[None]:
 def tracing_model() -> Iterator[None]:
     """Store field values when an instance is made and saved, as a base class of a project's models may."""
     make, save = Piece.__init__, Piece.save
-    seen: list[Any] = []
+    seen: list[object] = []
 
     def remember(self):
         self._remembered = self.name, self.value, self.room

@@ -17,6 +17,10 @@ from declbind.outbound.lists import forget_list_managers
 from .kinds import ROWS, Kind
 from .models import Base, Box, Holder, Host, Label, Shelf
 
+Rows = models.QuerySet[Any]
+#: The values of columns by name.
+Values = Mapping[str, Any]
+
 
 @contextlib.contextmanager
 def uncaptured() -> Iterator[None]:
@@ -79,7 +83,7 @@ class Sample:
 
         self.shelves, self.boxes, self.labels, self.hosts = make(Shelf, 2), make(Box, 2), make(Label, 3), make(Host, 2)
 
-    def _store(self, name: str, values: Mapping[str, Any]) -> Any:
+    def _store(self, name: str, values: Values) -> Any:
         row = (self.kind.stored or self.model)(name=name, **self._columns(values), **self.kind.needs(name))
         if self.kind.name == "hiding":
             row.asleep = name == "s"
@@ -91,7 +95,7 @@ class Sample:
             other.save()
         return row
 
-    def _columns(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def _columns(self, values: Values) -> dict[str, Any]:
         columns = {name: value for name, value in values.items() if name != "labels"}
         columns["shelf"] = None if values["shelf"] is None else self.shelves[values["shelf"]]
         columns["box"] = None if values["box"] is None else self.boxes[values["box"]]
@@ -111,13 +115,13 @@ class Sample:
     # --- used by the ways -------------------------------------------------------------------------------------------
 
     @property
-    def objects(self) -> models.QuerySet[Any]:
+    def objects(self) -> Rows:
         """Return all rows of the written model."""
-        rows: models.QuerySet[Any] = self.model._default_manager.all()
+        rows: Rows = self.model._default_manager.all()
         return rows
 
     @property
-    def rows(self) -> models.QuerySet[Any]:
+    def rows(self) -> Rows:
         """Return the rows for ways that write many rows: all but "z"."""
         return self.objects.exclude(name="z")
 
@@ -164,10 +168,10 @@ class Sample:
         name: str = self.model._meta.get_field("labels").m2m_field_name()
         return name
 
-    def through_rows(self, letters: str) -> models.QuerySet[Any]:
+    def through_rows(self, letters: str) -> Rows:
         """Return the through rows of some rows."""
         owners = self.rows.filter(name__in=[self.row(letter).name for letter in letters]).values("pk")
-        rows: models.QuerySet[Any] = self.through.objects.filter(**{f"{self.owner_column}__in": owners})
+        rows: Rows = self.through.objects.filter(**{f"{self.owner_column}__in": owners})
         return rows
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from declbind.live.reading import read_in_portions
 
 
-async def application(scope: Any, receive: Any, send: Any) -> None:
+async def application(scope: object, receive: Any, send: Any) -> None:
     """Accept, send the report, and echo lengths."""
     await receive()
     is_limited = read_in_portions(receive, send)

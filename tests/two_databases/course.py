@@ -26,7 +26,7 @@ from declbind.models import BindingRecord, BindingRevision, Block, Configuration
 from declbind.outbound import log, relay
 from declbind.registry import database_alias, refresh
 from declbind.testing import Client
-from tests.test_admin_form import post_confirmed, read_form
+from tests.console_forms import post_confirmed, read_form
 from tests.two_databases.shop.models import Note
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import AbstractUser
 
 from declbind import registry
 from declbind.bindings import Binding
@@ -24,7 +26,7 @@ ANIMALS: dict[str, Any] = {
 }
 
 
-def be(user: Any = None) -> Identity:
+def be(user: AbstractUser | None = None) -> Identity:
     """Return the identity of a user without a session, or of an anonymous user."""
     return Identity(connection_id="c1") if user is None else Identity(user_pk=str(user.pk), username=user.username)
 
@@ -35,7 +37,9 @@ class Client:
     def __init__(self, binding: type[Binding], identity: Identity) -> None:
         self.binding, self.identity = binding, identity
 
-    def send(self, action: str, pk: Any = None, data: Any = None, **keys: Any) -> dict[str, Any]:
+    def send(
+        self, action: str, pk: object = None, data: Mapping[str, object] | None = None, **keys: Any
+    ) -> dict[str, Any]:
         """Send a request and return its reply, which must be JSON; ``keys`` are further attributes of the request."""
         payload = {"action": action, "pk": pk} | ({} if data is None else {"data": data})
         request = Request(self.binding.stream or "", action, payload, pk=pk, data=data or {}, **keys)
@@ -43,7 +47,9 @@ class Client:
         json.dumps(reply, allow_nan=False).encode()
         return reply
 
-    def refused(self, action: str, pk: Any = None, data: Any = None, **keys: Any) -> ClientError:
+    def refused(
+        self, action: str, pk: object = None, data: Mapping[str, object] | None = None, **keys: Any
+    ) -> ClientError:
         """Send a request that must be refused; check that the refusal can be sent, and return it."""
         with pytest.raises(ClientError) as caught:
             self.send(action, pk, data, **keys)
@@ -52,7 +58,9 @@ class Client:
         return caught.value
 
 
-def connect(binding: Any = None, user: Any = None, **keys: Any) -> Client:
+def connect(
+    binding: Mapping[str, object] | type[Binding] | None = None, user: AbstractUser | None = None, **keys: Any
+) -> Client:
     """Return a client of a validated class or record, or of the animals with ``keys`` merged over their record."""
     with registry.override({**ANIMALS, **keys} if binding is None else binding) as judged:
         return Client(next(iter(judged.by_stream.values())), be(user))

@@ -66,9 +66,10 @@ Speaking.text = Translated("text")  # type: ignore[assignment]
 class Stamped(models.IntegerField):
     """A field that stores another value than the instance keeps."""
 
-    def pre_save(self, model_instance: models.Model, add: bool) -> Any:
+    def pre_save(self, model_instance: models.Model, add: bool) -> int:
         """Return the value plus one, and leave the instance unchanged."""
-        return getattr(model_instance, self.attname) + 1
+        value: int = getattr(model_instance, self.attname)
+        return value + 1
 
 
 class Counted(Note):

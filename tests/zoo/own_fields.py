@@ -9,6 +9,7 @@ import dataclasses
 import enum
 import itertools
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from django import forms
@@ -43,19 +44,19 @@ class Tag:
 
 
 class _TagMixin:
-    def to_python(self, value: Any) -> Any:
+    def to_python(self, value: Tag | int | str | None) -> Tag | None:
         if value is None or isinstance(value, Tag):
             return value
         return Tag(value) if isinstance(value, int) else Tag.parse(value)
 
-    def from_db_value(self, value: Any, expression: object, connection: object) -> object:
+    def from_db_value(self, value: int | None, expression: object, connection: object) -> Tag | None:
         return None if value is None else Tag(value)
 
-    def get_prep_value(self, value: object) -> Any:
+    def get_prep_value(self, value: Tag | int | str | None) -> int | None:
         tag = self.to_python(value)
         return None if tag is None else tag.number
 
-    def formfield(self, **kwargs: object) -> Any:
+    def formfield(self, **kwargs: object) -> forms.Field:
         return forms.CharField()
 
     @property
@@ -79,14 +80,15 @@ class Colour(enum.Enum):
 class ColourField(models.CharField):
     """A column of a plain enumeration."""
 
-    def to_python(self, value: Any) -> Any:
+    def to_python(self, value: Colour | str | None) -> Colour | None:
         return value if value is None or isinstance(value, Colour) else Colour(value)
 
-    def from_db_value(self, value: Any, expression: object, connection: object) -> object:
+    def from_db_value(self, value: str | None, expression: object, connection: object) -> Colour | None:
         return None if value is None else Colour(value)
 
     def get_prep_value(self, value: Any) -> object:
-        return None if value is None else self.to_python(value).value
+        colour = self.to_python(value)
+        return None if colour is None else colour.value
 
     def value_to_string(self, obj: models.Model) -> str:
         return str(self.get_prep_value(self.value_from_object(obj)))
@@ -95,10 +97,10 @@ class ColourField(models.CharField):
 class SetField(models.CharField):
     """A column of comma-separated words that is read as a set."""
 
-    def to_python(self, value: Any) -> Any:
+    def to_python(self, value: object) -> object:
         return frozenset(value.split(",")) if isinstance(value, str) else value
 
-    def from_db_value(self, value: Any, expression: object, connection: object) -> object:
+    def from_db_value(self, value: str | None, expression: object, connection: object) -> object:
         return self.to_python(value)
 
     def get_prep_value(self, value: Any) -> object:
@@ -145,21 +147,21 @@ class Mute:
 class MuteField(models.IntegerField):
     """A column whose large values have no text form."""
 
-    def from_db_value(self, value: Any, expression: object, connection: object) -> object:
+    def from_db_value(self, value: int | None, expression: object, connection: object) -> Mute | int | None:
         return Mute() if value is not None and value > 10 else value
 
 
 class AlwaysMuteField(models.IntegerField):
     """A column whose values have no text form."""
 
-    def from_db_value(self, value: Any, expression: object, connection: object) -> object:
+    def from_db_value(self, value: int | None, expression: object, connection: object) -> Mute | None:
         return None if value is None else Mute()
 
 
 class BlurredField(models.CharField):
     """A column that reads texts in one case, although queries distinguish case."""
 
-    def from_db_value(self, value: Any, expression: object, connection: object) -> object:
+    def from_db_value(self, value: str | None, expression: object, connection: object) -> str | None:
         return value and value.lower()
 
 
@@ -169,14 +171,14 @@ class SealedField(models.CharField):
     def get_prep_value(self, value: object) -> object:
         return value and f"{next(COUNTER)}:{value}"
 
-    def from_db_value(self, value: Any, expression: object, connection: object) -> object:
+    def from_db_value(self, value: str | None, expression: object, connection: object) -> str | None:
         return value and value.partition(":")[2]
 
 
 class OneWayField(models.IntegerField):
     """A column whose values are written in a form that it cannot read."""
 
-    def from_db_value(self, value: Any, expression: object, connection: object) -> object:
+    def from_db_value(self, value: int | None, expression: object, connection: object) -> Tag | None:
         return None if value is None else Tag(value)
 
 
@@ -276,10 +278,10 @@ class OwnEquality(models.Model):
 class WordsField(models.CharField):
     """Comma-separated words, read as a list and chosen in a form with multiple choices."""
 
-    def to_python(self, value: Any) -> Any:
+    def to_python(self, value: object) -> object:
         return value.split(",") if isinstance(value, str) else value
 
-    def from_db_value(self, value: Any, expression: object, connection: object) -> object:
+    def from_db_value(self, value: str | None, expression: object, connection: object) -> object:
         return None if value is None else self.to_python(value)
 
     def get_prep_value(self, value: object) -> object:
@@ -289,14 +291,14 @@ class WordsField(models.CharField):
         if not set(value) <= {"s", "l"}:
             raise ValidationError("Expected sizes.", code="invalid")
 
-    def formfield(self, **kwargs: object) -> Any:
+    def formfield(self, **kwargs: object) -> forms.Field:
         return forms.MultipleChoiceField(choices=[("s", "S"), ("l", "L")], required=False)
 
 
 class PlainListField(WordsField):
     """The same with a text form field."""
 
-    def formfield(self, **kwargs: object) -> Any:
+    def formfield(self, **kwargs: object) -> forms.Field:
         return forms.CharField()
 
 
@@ -305,20 +307,20 @@ class _AmountForm(forms.MultiValueField):
         super().__init__([forms.DecimalField(), forms.CharField()])
         self.widget = forms.MultiWidget([forms.TextInput(), forms.TextInput()])
 
-    def compress(self, data_list: Any) -> object:
+    def compress(self, data_list: Iterable[object]) -> tuple[object, ...]:
         return tuple(data_list)
 
 
 class _AmountDescriptor:
     """A descriptor that returns the amount, and also sets its unit when the amount is set."""
 
-    def __init__(self, field: models.Field[Any, Any]) -> None:
+    def __init__(self, field: AmountField) -> None:
         self.field = field
 
-    def __get__(self, instance: Any, owner: object = None) -> Any:
+    def __get__(self, instance: models.Model | None, owner: object = None) -> object:
         return self if instance is None else instance.__dict__[self.field.attname]
 
-    def __set__(self, instance: Any, value: Any) -> None:
+    def __set__(self, instance: Parcelled, value: Any) -> None:
         if isinstance(value, tuple):
             value, instance.unit = value
         instance.__dict__[self.field.attname] = self.field.to_python(value)
@@ -331,18 +333,18 @@ class AmountField(models.DecimalField):
         super().contribute_to_class(cls, name, private_only)
         setattr(cls, name, _AmountDescriptor(self))
 
-    def formfield(self, **kwargs: object) -> Any:
+    def formfield(self, **kwargs: object) -> forms.Field:
         return _AmountForm()
 
 
 class _Refusing:
-    def __init__(self, field: models.Field[Any, Any]) -> None:
+    def __init__(self, field: RefusingField) -> None:
         self.field = field
 
-    def __get__(self, instance: Any, owner: object = None) -> Any:
+    def __get__(self, instance: models.Model | None, owner: object = None) -> object:
         return self if instance is None else instance.__dict__[self.field.attname]
 
-    def __set__(self, instance: Any, value: Any) -> None:
+    def __set__(self, instance: models.Model, value: str) -> None:
         if value in REFUSED:
             raise REFUSED[value]
         instance.__dict__[self.field.attname] = value
@@ -368,8 +370,8 @@ class RefusingField(models.CharField):
 class CountedField(models.IntegerField):
     """A column that counts the saves of its row."""
 
-    def pre_save(self, model_instance: models.Model, add: bool) -> Any:
-        number = (getattr(model_instance, self.attname) or 0) + 1
+    def pre_save(self, model_instance: models.Model, add: bool) -> int:
+        number: int = (getattr(model_instance, self.attname) or 0) + 1
         setattr(model_instance, self.attname, number)
         return number
 
