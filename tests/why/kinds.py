@@ -16,7 +16,8 @@ from django.utils import timezone
 
 from declbind import WebsocketBinding
 from declbind.models import BindingRecord, BindingRevision
-from declbind.registry import refresh
+from declbind.outbound.triggers import upkeep
+from declbind.registry import database_alias, refresh
 from declbind.testing import override_bindings
 from example_site.example.models import IntegerValue
 from tests.live import ANYONE
@@ -131,6 +132,17 @@ def filed(record: dict[str, Any], folder: Path) -> Iterator[Any]:
     refresh(force=True)
 
 
+@contextlib.contextmanager
+def triggered(folder: Path) -> Iterator[Any]:
+    """Keep a record in force whose table has triggers, so that raw SQL is captured too."""
+    with override_bindings({**PER_ROW, "capture": "triggers"}):
+        upkeep.install(database_alias())
+        try:
+            yield None
+        finally:
+            upkeep.remove(database_alias())
+
+
 def overriding(binding: Any) -> Callable[[Path], contextlib.AbstractContextManager[Any]]:
     return lambda folder: override_bindings(binding if isinstance(binding, dict) else binding())
 
@@ -179,3 +191,5 @@ KINDS = [
         table="zoo_truck", column="load", key="vehicle_ptr_id", traits=frozenset({"child"}),
     ),
 ]  # fmt: skip
+if connection.vendor != "mysql":
+    KINDS.append(Kind("triggers", triggered, number, by_name, traits=frozenset({"triggers", "groups"})))

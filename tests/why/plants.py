@@ -12,12 +12,16 @@ from typing import Any
 from django.conf import settings
 from django.core import serializers
 from django.db import connection, transaction
+from django.db.models import QuerySet, sql
+from django.db.models.sql.constants import ROW_COUNT
 from django.test import override_settings
 from django.utils import timezone
 
 from declbind.console.why import Cause
 from declbind.models import BindingRecord, Connection, Event, Node, Traffic
 from declbind.outbound import log, relay
+from declbind.outbound.capture import find_faults
+from declbind.outbound.triggers import upkeep
 from declbind.registry import database_alias, refresh
 from example_site.example.models import IntegerValue
 from tests.factories import make_user
@@ -123,14 +127,14 @@ def asked(world: World, cause: Cause, *facts: Cause, **values: Any) -> Planted:
 # Writes without an event ---------------------------------------------------------------------------------------------
 
 
-@plant()
+@plant(without="triggers")
 def raw_update(world: World) -> Planted:
     world.prepare()
     world.kind.write_silently(world.row, 7)
     return asked(world, C.NOT_CAPTURED)
 
 
-@plant(without="file")
+@plant(without="file triggers")
 def raw_update_after_another_edit(world: World) -> Planted:
     """The version of the configuration has moved, and the definition of this stream has not."""
     world.prepare()
@@ -161,7 +165,7 @@ def raw_update_after_more_fields(world: World) -> Planted:
     return asked(world, C.NOT_CAPTURED)
 
 
-@plant(without="scope parent child payload")
+@plant(without="scope parent child payload triggers")
 def raw_update_after_a_bulk_event(world: World) -> Planted:
     world.prepare()
     with override_settings(DECLBIND={**settings.DECLBIND, "BULK_LIMIT": 1}):
@@ -173,7 +177,7 @@ def raw_update_after_a_bulk_event(world: World) -> Planted:
     return asked(world, C.NOT_CAPTURED)
 
 
-@plant(without="scope parent child payload")
+@plant(without="scope parent child payload triggers")
 def one_of_a_bulk(world: World) -> Planted:
     world.prepare()
     with override_settings(DECLBIND={**settings.DECLBIND, "BULK_LIMIT": 1}):
@@ -183,14 +187,14 @@ def one_of_a_bulk(world: World) -> Planted:
     return asked(world, C.BULK_RESYNC, C.SENT)
 
 
-@plant(without="child")
+@plant(without="child triggers")
 def raw_delete(world: World) -> Planted:
     world.prepare()
     world.kind.delete_silently(world.row)
     return asked(world, C.NOT_CAPTURED)
 
 
-@plant(without="parent child scope")
+@plant(without="parent child scope triggers")
 def raw_insert(world: World) -> Planted:
     world.prepare()
     with connection.cursor() as cursor:
@@ -199,7 +203,7 @@ def raw_insert(world: World) -> Planted:
     return asked(world, C.NOT_CAPTURED, row=row.pk)
 
 
-@plant(without="payload")
+@plant(without="payload triggers")
 def fixture_while_raw_capture_is_off(world: World) -> Planted:
     world.prepare()
     setattr(world.row, world.kind.column, "8" if world.kind.column in ("plate", "name") else 8)
@@ -218,6 +222,76 @@ def serializer_of_events_differs(world: World) -> Planted:
     world.kind.change(world.row, 7)
     world.settle()
     return asked(world, C.SENT)
+
+
+@plant(without="child triggers")
+def update_past_a_replaced_hook(world: World) -> Planted:
+    """Another package has replaced a method of Django with one that does not call declbind's wrapper."""
+    world.prepare()
+    column = world.kind.column
+    value = "8" if column in ("plate", "name") else 8
+    captured = QuerySet.update
+
+    def update(self: Any, **values: Any) -> Any:
+        query = self.query.chain(sql.UpdateQuery)
+        query.add_update_values(values)
+        return query.get_compiler(self.db).execute_sql(ROW_COUNT)
+
+    QuerySet.update = update  # type: ignore[method-assign]
+    try:
+        type(world.row).objects.filter(pk=world.row.pk).update(**{column: value})
+        assert any("was replaced by" in fault.text for fault in find_faults())
+    finally:
+        QuerySet.update = captured  # type: ignore[method-assign]
+    return asked(world, C.NOT_CAPTURED)
+
+
+@plant("record")
+def written_before_more_fields_were_sent(world: World) -> Planted:
+    """The definition has changed since, and the row has not."""
+    world.prepare()
+    world.holder.fields = ["value"]
+    world.holder.save()
+    refresh()
+    return asked(world, C.SENT, C.OLD_VERSION)
+
+
+@plant("record")
+def harmless_edit_before_a_rollback(world: World) -> Planted:
+    """An edit that shows nothing more asks nobody for a snapshot."""
+    world.prepare()
+    Event.objects.update(created_at=timezone.now() - timedelta(minutes=30))
+    world.holder.description = "Better words."
+    world.holder.save()
+    refresh()
+    with contextlib.suppress(ZeroDivisionError), transaction.atomic():
+        world.kind.change(world.row, 9)
+        raise ZeroDivisionError
+    return asked(world, C.ROLLED_BACK)
+
+
+@plant("triggers")
+def raw_update_with_triggers(world: World) -> Planted:
+    """The triggers have reported it, and it was sent."""
+    world.prepare()
+    world.kind.write_silently(world.row, 7)
+    world.settle()
+    return asked(world, C.SENT)
+
+
+@plant("triggers")
+def raw_update_whose_mark_waits(world: World) -> Planted:
+    world.prepare()
+    world.kind.write_silently(world.row, 7)
+    return asked(world, C.NOT_SEQUENCED)
+
+
+@plant("triggers")
+def raw_update_while_triggers_are_missing(world: World) -> Planted:
+    world.prepare()
+    upkeep.remove(database_alias())
+    world.kind.write_silently(world.row, 7)
+    return asked(world, C.NOT_CAPTURED)
 
 
 # Nothing committed ---------------------------------------------------------------------------------------------------
@@ -252,7 +326,7 @@ def rolled_back_long_after_a_change(world: World) -> Planted:
     return asked(world, C.ROLLED_BACK)
 
 
-@plant(without="payload")
+@plant(without="payload triggers")
 def overwritten_later(world: World) -> Planted:
     """The silent write is not stored any more, so only its possibility can be told."""
     world.prepare()
@@ -291,7 +365,7 @@ def child_of_the_parent(world: World) -> Planted:
 @plant("child")
 def parent_asked_as_child(world: World) -> Planted:
     world.prepare()
-    other = Vehicle.objects.create(plate="only a vehicle")
+    other = Vehicle.objects.create(plate="other")
     return asked(world, C.OTHER_MODEL, row=other.pk)
 
 
@@ -384,7 +458,7 @@ def empty_payload(world: World) -> Planted:
 
 
 #: What becomes of a client does not depend on how the row was made, so these plants take fewer kinds of bindings.
-FEWER = "where file payload parent code"
+FEWER = "where file payload parent code triggers"
 
 # Clients -------------------------------------------------------------------------------------------------------------
 

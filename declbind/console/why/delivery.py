@@ -144,11 +144,16 @@ def _explain_connection(
     own = sorted(
         {subscription.group for subscription in connection.subscriptions if subscription.stream == event.stream}
     )
-    return answer(
+    absent = answer(
         Cause.NOT_SUBSCRIBED,
         f"The change went to {list_groups(groups)}; it was subscribed to "
         f"{', '.join(own) or 'no group of this stream'}.",
     )
+    dropped = Node.objects.using(using).filter(pk=connection.node).values_list("dropped", flat=True).first()
+    if dropped:
+        # One of them may have been the refusal of this subscription.
+        return absent.weaken(f"Process {connection.process} had {dropped} refusals too many to record each of them.")
+    return absent
 
 
 def _answer(connection: ListedConnection, cause: Cause, text: str, *evidence: tuple[str, object]) -> Answer:
