@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
 from urllib.parse import urlencode
 
-from django.conf import settings as django_settings
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 
 from admin_ui import pages
 from admin_ui.links import find_page
@@ -22,7 +19,7 @@ from admin_ui.wanted import readable_models, stream_models
 from declbind.console import why
 from declbind.console.bulk import describe_bulk
 from declbind.console.shown import shown
-from declbind.console.times import format_distance, format_time
+from declbind.console.times import format_distance, format_time, parse_time
 from declbind.console.why.absence import ANONYMOUS
 from declbind.console.why.causes import Cause
 from declbind.console.why.events import describe_place, groups_of, offset_of
@@ -103,29 +100,11 @@ def read_question(request: HttpRequest) -> tuple[why.Question | None, str]:
         return None, "Expected a stream, and the key of a row or an offset: one of them is missing."
     if offset and not (offset.isascii() and offset.isdigit() and len(offset) < 19):
         return None, f"Expected a number as the offset, got {offset!r}."
-    at = _parse_time(text("at"))
+    at = parse_time(text("at")) if text("at") else None
     if text("at") and at is None:
         return None, f"Expected a time such as 2026-05-17 14:01 or 14:01, got {text('at')!r}."
     asked = why.Question(stream, row, text("user"), at, int(offset) if offset else None, text("connection"))
     return asked, ""
-
-
-def _parse_time(text: str) -> datetime | None:
-    """Parse a moment in the site's time zone; a time alone means today."""
-    if not text:
-        return None
-    if len(text) <= 8:
-        text = f"{pages.local(timezone.now()).date().isoformat()} {text}"
-    try:
-        found = parse_datetime(text)
-    except ValueError:
-        return None
-    if found is None or not 1900 <= found.year <= 2900:
-        # Nothing was written then, and near the ends of the calendar the time window would overflow.
-        return None
-    if django_settings.USE_TZ:
-        return timezone.make_aware(found) if timezone.is_naive(found) else found
-    return timezone.make_naive(found) if timezone.is_aware(found) else found
 
 
 @dataclass(frozen=True)

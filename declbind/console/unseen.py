@@ -21,6 +21,8 @@ from declbind.outbound.index import current_index
 from declbind.outbound.seam_checks import SeamFault
 from declbind.outbound.triggers import tables, upkeep
 
+from .times import format_time
+
 #: Django 6.1's name for an ``on_delete`` that the database carries out.
 _BY_DATABASE: Any = getattr(deletion, "DatabaseOnDelete", ())
 
@@ -125,7 +127,7 @@ def _noticed_gaps(binding: type[Binding], known: Known) -> Iterator[Gap]:
     for write in known.noticed:
         if write.table in own - captured:
             where = write.location or "places beyond the limit"
-            last = write.last_at.isoformat(timespec="seconds")
+            last = format_time(write.last_at)
             yield Gap(
                 f"{write.verb} of table {write.table} at {where}: {write.count} times, last at {last}.",
                 "Write by the ORM's methods, announce the rows with declbind.touch(queryset), or let triggers report "

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db import connections, models
+from django.db import connections, models, transaction
 
 from declbind import value_validation
 from declbind.bindings import Binding
@@ -42,12 +42,10 @@ def find_other_rows(binding: type[Binding], key: str, row: Any | None, using: st
         if alias == using:
             continue
         try:
-            other = (
-                model._base_manager.using(alias)
-                .filter(pk=value_validation.coerce(model._meta.pk, key))
-                .values()
-                .first()
-            )
+            rows = model._base_manager.using(alias).filter(pk=value_validation.coerce(model._meta.pk, key))
+            # In a savepoint if a transaction is open there, which a missing table would end.
+            with transaction.atomic(using=alias):
+                other = rows.values().first()
         except Exception:  # the table is not there, or the database is not, or a test forbids it
             continue
         if other is not None:

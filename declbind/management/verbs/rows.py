@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from django.utils import timezone
-from django.utils.dateparse import parse_datetime
-
 from declbind.console import assignments, erasure, overview, preview, trial, why
 from declbind.console.output import format_json, format_line, format_pairs
-from declbind.console.times import format_distance
+from declbind.console.times import format_distance, parse_time
 from declbind.console.why.events import describe_event
 from declbind.core.errors import ConfigError
 
@@ -122,11 +119,9 @@ class RowVerbs(VerbGroup):
 
     def run_why(self, using: str, options: Options) -> bool:
         """Print the answers, the most relevant one first."""
-        at = parse_datetime(options["at"]) if options["at"] else None
+        at = parse_time(options["at"]) if options["at"] else None
         if (options["at"] and at is None) or not (options["row"] or options["offset"] is not None):
             raise ConfigError("Expected the key of a row or --offset, and with --at a time such as 2026-05-17T14:01.")
-        if at is not None and timezone.is_naive(at):
-            at = timezone.make_aware(at)
         found = why.explain(
             why.Question(
                 options["stream"], options["row"], options["user"], at, options["offset"], options["connection"]
