@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import urlencode
 
@@ -14,14 +15,17 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from admin_ui import pages
+from admin_ui.links import find_page
 from admin_ui.pages import RecordAdmin
 from admin_ui.visible import VisibleRows, parse_key
 from admin_ui.wanted import readable_models, stream_models
 from declbind.console import why
 from declbind.console.bulk import describe_bulk
 from declbind.console.shown import shown
+from declbind.console.times import format_distance, format_time
+from declbind.console.why.absence import ANONYMOUS
 from declbind.console.why.causes import Cause
-from declbind.console.why.delivery import ANONYMOUS, groups_of, offset_of
+from declbind.console.why.events import describe_place, groups_of, offset_of
 from declbind.console.writers import describe_writer
 from declbind.models import Connection, Event
 from declbind.registry import database_alias, get_registry
@@ -67,7 +71,11 @@ def why_view(model_admin: RecordAdmin, request: HttpRequest) -> HttpResponse:
         writer=_writer(found.event) if found is not None and found.event is not None else "",
         streams=sorted(get_registry().by_stream),
         users=_offered_users(using),
+        answers=_with_steps(model_admin, request, found) if found is not None else (),
         sent=Cause.SENT,
+        unknown=why.Certainty.CANNOT_TELL,
+        written=format_time(found.event.created_at) if found is not None and found.event is not None else "",
+        around=_around(found) if found is not None else (),
         now=pages.local(timezone.now()),
     )
 
@@ -118,6 +126,40 @@ def _parse_time(text: str) -> datetime | None:
     if django_settings.USE_TZ:
         return timezone.make_aware(found) if timezone.is_naive(found) else found
     return timezone.make_naive(found) if timezone.is_aware(found) else found
+
+
+@dataclass(frozen=True)
+class _Step:
+    """The next step after an answer; ``address`` is "" for a page that the viewer may not open."""
+
+    words: str
+    command: str
+    address: str
+
+
+def _with_steps(
+    model_admin: RecordAdmin, request: HttpRequest, found: why.Explanation
+) -> list[tuple[why.Answer, _Step]]:
+    """Return each answer with the next step: a link, and a command that shows the same."""
+    allowed = {page.url for page in pages.console_pages(model_admin, request)}
+    made = []
+    for answer in found.answers:
+        step = why.find_step(answer, found.question)
+        url = find_page(model_admin, step.page)
+        query = f"?{urlencode(step.query)}" if step.query else ""
+        made.append((answer, _Step(step.words, step.command, f"{url}{query}" if url in allowed else "")))
+    return made
+
+
+def _around(found: why.Explanation) -> list[tuple[str, str, str]]:
+    """Return the changes before and after the time in question, and how far they are from it."""
+    at = found.question.at
+    near = (("The change before", found.before), ("The change after", found.after))
+    return [
+        (words, describe_place(event), format_distance(event.created_at - at) if at is not None else "")
+        for words, event in near
+        if event is not None
+    ]
 
 
 def _bulk_words(event: Event) -> str:

@@ -11,6 +11,7 @@ from django.db.models import deletion
 
 from declbind.bindings import Binding
 from declbind.checks import foreign_database
+from declbind.conf import settings
 from declbind.core.errors import Problem
 from declbind.django_types import through_of
 from declbind.models import UnseenWrite
@@ -143,6 +144,11 @@ def _gaps(binding: type[Binding], using: str, known: Known) -> Iterator[Gap]:
             is_fault=True,
         )
         return
+    if not settings.CAPTURE_RAW:
+        yield Gap(
+            "What fixtures write (loaddata), because CAPTURE_RAW is off.",
+            'Set DECLBIND["CAPTURE_RAW"] = True, or announce the rows with declbind.touch(queryset) after loaddata.',
+        )
     others = [other for other in connections if other != using]
     if others:
         yield Gap(

@@ -193,6 +193,8 @@ class RunningVerbs(VerbGroup):
         log.load_head(using)  # fails now if the table is missing
         with stopped_by_signals() as stop:
             self.stdout.write(f"The relay of database {using!r} runs; stop it with Ctrl-C or SIGTERM.")
+            if not history.needs_sequencer(using):
+                self.stdout.write("It is not needed here: this database numbers its events by itself.")
             self.stdout.flush()
             relay.run_for_ever(using, stop)
         self.stdout.write("The relay has stopped.")
