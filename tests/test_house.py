@@ -60,8 +60,6 @@ LONG_FUNCTIONS: Mapping[str, int] = {
 }
 UNTYPED_PACKAGES: Mapping[str, int] = {}
 UNTYPED_SIGNATURES: Mapping[str, int] = {
-    "declbind/contrib/tenants.py:Application": 1,
-    "declbind/live/consumers.py:BindingConsumer.as_asgi": 1,
     "declbind/testing.py:Frame": 1,
 }
 

@@ -10,6 +10,7 @@ import pytest
 from django.db import transaction
 from pytest_django import Settings
 
+from declbind.asgi_types import Scope
 from declbind.live import hub, socket
 from declbind.live.consumers import BindingConsumer
 from declbind.live.flushing import Flusher
@@ -194,7 +195,7 @@ async def test_a_replay_that_is_queued_at_once_is_detected(monkeypatch, settings
 class Steady:
     """A wrapper of a consumer that takes its frames at a steady pace, slower than they can be made."""
 
-    async def __call__(self, scope: object, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         taken = 0
 
         async def send_steadily(message: object) -> None:

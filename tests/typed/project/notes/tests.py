@@ -4,8 +4,9 @@ from django.contrib.auth.models import User
 from django.test import TestCase, TransactionTestCase
 
 from declbind.testing import CapturedEvent, Client, capture_events, override_bindings
-from notes.bindings import LongNoteBinding, NoteBinding
+from notes.bindings import Demultiplexer, LongNoteBinding, NoteBinding
 from notes.models import Note
+from notes.routes import websocket_urlpatterns
 from notes.views import announce, known_streams, withdraw
 
 
@@ -50,3 +51,10 @@ class SocketTests(TransactionTestCase):
             async with Client() as client:
                 reply = await client.request("long-notes", "subscribe", params={"parity": 1})
                 assert not reply["ok"]
+
+    async def test_a_demultiplexer_serves_its_bindings_only(self) -> None:
+        """Its application can be used by a client and has an address."""
+        assert [pattern.name for pattern in websocket_urlpatterns] == ["notes"]
+        async with Client(Demultiplexer.as_asgi()) as client:
+            reply = await client.request("notes", "subscribe", params={"room": 1})
+            assert not reply["ok"]
