@@ -59,9 +59,7 @@ LONG_FUNCTIONS: Mapping[str, int] = {
     "tests/test_why_agreement.py:play": 61,
 }
 UNTYPED_PACKAGES: Mapping[str, int] = {}
-UNTYPED_SIGNATURES: Mapping[str, int] = {
-    "declbind/testing.py:Frame": 1,
-}
+UNTYPED_SIGNATURES: Mapping[str, int] = {}
 
 # Rules ---------------------------------------------------------------------------------------------------------------
 

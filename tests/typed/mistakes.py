@@ -91,5 +91,7 @@ async def misuse_a_client() -> Mapping[str, object]:
     await client.receive(seconds="ten")  # wrong: a number
     await client.send(5)  # wrong: a frame
     code: str = await client.wait_closed()  # wrong: a number
-    await client.request("notes", 5)  # wrong: an action is a text
-    return {"code": code}
+    reply = await client.request("notes", 5)  # wrong: an action is a text
+    reply["error"]["cod"]  # wrong: misspelt
+    offset: str = reply["offset"]  # wrong: a number
+    return {"code": code, "offset": offset}
