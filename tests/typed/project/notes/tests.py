@@ -54,7 +54,7 @@ class SocketTests(TransactionTestCase):
                 reply = await client.request("long-notes", "subscribe", params={"parity": 1})
                 assert not reply["ok"]
                 code: str = reply["error"]["code"]
-                assert code == "forbidden"
+                assert code == "denied"
 
     async def test_a_demultiplexer_serves_its_bindings_only(self) -> None:
         """Its application can be used by a client and has an address."""
