@@ -23,7 +23,7 @@ Watches = Iterable[tuple[Plan, Hop]]
 def keep_watching(
     batch: Batch, watches: Watches, table: type[models.Model], written: Rows | Sequence[Key], is_after: bool = False
 ) -> None:
-    """Record the rows that are related to written ones, given as a query set of the table's model or as keys.
+    """Record the rows that are related to written rows. The written rows are a query set of the table's model, or keys.
 
     Call it before rows are deleted, after they are inserted, and both before and after they are changed, because a
     change may relate a row to others. Takes two queries for each relation, whatever the number of rows.
@@ -37,9 +37,10 @@ def keep_watching(
 
 
 def keep_coming(batch: Batch, watches: Watches, instances: Iterable[models.Model]) -> None:
-    """Record the rows that instances will be related to once they are stored. Call it before that.
+    """Record the rows that instances will be related to once they are stored. Call it before they are stored.
 
-    This is needed only if code makes the groups of those rows, because such groups may depend on what is stored.
+    This is needed only if project code computes the groups of those rows, because such groups may depend on the
+    instances.
     """
     for plan, hop in watches:
         if hop.column == "pk" or not _may_move(plan, hop) or batch.is_for_everybody(plan):
@@ -52,10 +53,10 @@ def keep_coming(batch: Batch, watches: Watches, instances: Iterable[models.Model
 
 
 def both_ways(watches: Watches) -> list[tuple[Plan, Hop]]:
-    """Return the watches that must also be recorded before a row is changed.
+    """Return the watches that must be recorded before a row is changed as well as after it.
 
-    In some of them the row itself stores the relation, which may change. In others, code of the project makes the
-    groups of the related rows, and may use the changed values.
+    They are the relations that the row itself stores, because they may change, and the relations to rows whose groups
+    are computed by project code, because that code may use the changed values.
     """
     return [(plan, hop) for plan, hop in watches if hop.column != "pk" or _may_move(plan, hop)]
 

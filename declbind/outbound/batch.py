@@ -1,7 +1,7 @@
 """Batches: the rows that one call writes, read before and after the write, and the resulting events.
 
 Up to ``BULK_LIMIT`` rows of a model have an event each. Above that there is one event of kind "bulk" for each
-binding. It makes the groups that held such a row, or hold one now, take a snapshot (see ``written_rows``). If the
+binding. It makes the subscribers of the rows' old and new groups take a snapshot (see ``written_rows``). If the
 affected rows cannot be determined, all groups of the binding take a snapshot.
 """
 
@@ -68,7 +68,7 @@ class Batch:
         return list(part.many) if plan.needs_old and not part.is_lost else None
 
     def will_delete(self, plan: Plan, chosen: Chosen) -> list[Key] | None:
-        """Read rows that are about to be deleted, or changed instead if a database trigger or rule says so.
+        """Read rows that are about to be deleted. A database trigger or rule may change them instead.
 
         Returns:
             The keys of the rows, or ``None`` if there are too many for one event each.
@@ -93,9 +93,10 @@ class Batch:
         return list(part.many) if plan.needs_old and not part.is_lost else None
 
     def keep(self, plan: Plan, keys: Iterable[Key], outlets: Iterable[Outlet] | None = None) -> None:
-        """Record rows of which something other than their groups changes, such as a many-to-many list.
+        """Record rows that change in something other than their columns, such as a many-to-many list.
 
-        ``outlets`` are the bindings that send it; the others send nothing. ``None`` means all bindings.
+        The rows stay in their groups. ``outlets`` are the bindings that send the changed value; ``None`` means all
+        bindings.
         """
         part = self._part(plan)
         reporting = part.everybody if outlets is None else frozenset(outlets)
@@ -105,8 +106,8 @@ class Batch:
     def keep_related(self, plan: Plan, keys: Iterable[Key], outlets: Iterable[Outlet], is_after: bool) -> None:
         """Record rows that are related to written rows, like ``keep``.
 
-        If code makes their groups, these may depend on the written rows. A row that is known only ``is_after`` the
-        write has unknown old groups.
+        If project code computes their groups, these may depend on the written rows. If ``is_after`` (the write has been
+        carried out) and such a row was not recorded before, its old groups are unknown.
         """
         found, reporting = list(keys), list(outlets)
         if not is_after:
@@ -120,7 +121,8 @@ class Batch:
         self.keep(plan, found, reporting)
 
     def remember(self, plan: Plan, keys: Iterable[Key], outlets: Iterable[Outlet]) -> None:
-        """Read the groups of rows before the write if code makes them, because they may depend on what is written."""
+        """Read the groups of rows before the write if project code computes them, because they may depend on the write.
+        """
         part, reporting = self._part(plan), list(outlets)
         unknown = part.unknown(keys, reporting)
         if not unknown:
@@ -148,13 +150,13 @@ class Batch:
         part.check_limit()
 
     def reach_everybody(self, plan: Plan) -> None:
-        """Record that rows of a model may change in every tenant, and that other tenants' rows cannot be read."""
+        """Record that the write may change a model's rows in every tenant. Rows of other tenants cannot be read."""
         part = self._part(plan)
         part.is_for_everybody = True
         part.lose_track()
 
     def is_for_everybody(self, plan: Plan) -> bool:
-        """Return whether the subscribers of all tenants are asked to take a snapshot of a model's rows."""
+        """Return whether subscribers of all tenants are made to take a snapshot of a model's rows."""
         return self._part(plan).is_for_everybody
 
     def lose_track(self, plan: Plan) -> None:
@@ -165,7 +167,7 @@ class Batch:
     def guarded(self, plans: Iterable[Plan], tables: Iterable[type[models.Model]] = ()) -> Iterator[None]:
         """Keep a failing read from breaking the write; the bindings concerned are sent a ``resync``.
 
-        ``plans`` are those whose rows are read, or found by reading ``tables``.
+        ``plans`` are the plans of the rows that are read, or that are found by reading ``tables``.
         """
         known = list(plans)
         try:
@@ -183,7 +185,7 @@ class Batch:
     # ------------------------------------------------------------------------------------------------
 
     def is_by_group(self, plan: Plan) -> bool:
-        """Return whether the rows of a model no longer have events of their own."""
+        """Return whether a model has too many written rows for one event each."""
         return self._part(plan).touched is not None
 
     def take(self, plan: Plan, rows: Sequence[StoredRow]) -> None:
@@ -193,11 +195,11 @@ class Batch:
         self._part(plan).after = {row.pk: row for row in rows}
 
     def append(self) -> None:
-        """Append the events of everything gathered, deleted rows first."""
+        """Append the events of all recorded rows to the log, those of deleted rows first."""
         log.append(self.drafts(), self.using)
 
     def drafts(self) -> list[Draft]:
-        """Return the events of everything gathered; reads the rows as they are now."""
+        """Return the events of all recorded rows. Reads the rows as they are after the write."""
         for part in self._parts.values():
             with self.guarded([part.plan]):
                 part.forget_staying()

@@ -47,7 +47,7 @@ class Hook(NamedTuple):
         return seams.HOOKED[self.name]
 
 
-#: The methods that are wrapped. ``seams`` says what each must look like.
+#: The methods that are wrapped. ``seams`` describes the signature that each must have.
 HOOKS: tuple[Hook, ...] = tuple(
     Hook(seams.HOOKED[name].find_owner(), name, wrap)
     for name, wrap in (
@@ -71,7 +71,7 @@ def install() -> None:
     for fault in find_faults():
         logger.error("%s %s", fault.text, fault.action)
     if any(seams.find_name_faults(seams.NEEDED)):
-        return  # the following faults concern the hooks, none of which is installed
+        return  # without hooks there is nothing else to check
     catalog.install()
     memory_databases.install()
     migrating.install()

@@ -1,7 +1,8 @@
-"""What a database reports about a model's tables, as far as capture depends on it.
+"""Facts about a model's tables that capture needs to know, as reported by the database.
 
-An ordinary table is no view and has no triggers, rules or policies, so that a statement stores exactly what it says.
-Reading its columns cannot fail. The rows of any other table are read back after each write, inside a savepoint.
+A table is *ordinary* if it is not a view and has no triggers, rules or policies. A statement then stores exactly the
+values that it contains, and reading the columns cannot fail. Rows of any other table are read back after each write,
+inside a savepoint.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ Options: TypeAlias = "ModelOptions[models.Model]"
 
 logger = logging.getLogger("declbind")
 
-#: How long an answer is cached, in seconds: a trigger may be added to a table while the process runs. Consecutive
-#: writes share an answer. Changes made by this process are noticed at once: SQLite counts the changes of its schema,
-#: and statements to other databases are examined.
+#: How many seconds the facts about a table are cached, because a trigger may be added while the process runs. Changes
+#: made by this process are noticed at once: SQLite counts the changes of its schema, and statements to other databases
+#: are examined.
 SECONDS = 0.02
 
 _POSTGRESQL = """
@@ -56,25 +57,25 @@ _MYSQL = """
 
 
 class TableFacts(NamedTuple):
-    """The known facts about the tables of a model, taken together."""
+    """The facts that hold for all tables of a model."""
 
-    #: A statement stores what it says, and the columns can be read.
+    #: Whether a statement stores exactly its values, and the columns can be read.
     is_ordinary: bool
-    #: Rows can be locked.
+    #: Whether rows can be locked.
     is_lockable: bool
-    #: The attributes of columns that have the type that Django gives them, so that they store values unchanged.
+    #: The attribute names of columns whose type is the one that Django creates, so that they store values unchanged.
     exact: frozenset[str]
-    #: The attributes of columns that do not exist, given the migrations that have been applied.
+    #: The attribute names of columns that do not exist, because a migration has not been applied.
     missing: frozenset[str] = frozenset()
-    #: A statement returns exactly the rows that it wrote, and nothing replaces it.
+    #: Whether a statement returns exactly the rows that it wrote, because no rule or view replaces it.
     is_table: bool = False
-    #: A trigger may prevent an insert, or insert the row by a statement of its own.
+    #: Whether a trigger may prevent an insert, or insert the row by another statement.
     may_divert: bool = True
 
 
 _UNKNOWN = TableFacts(False, False, frozenset())
 #: Keyed by model, database, and schema if a package for tenants changes the schema of a connection. The values are the
-#: expiry time, SQLite's count at the time, and the answer.
+#: expiry time, SQLite's schema version at that time, and the facts.
 _answers: dict[tuple[type[models.Model], str, str | None], tuple[float, int, TableFacts]] = {}
 
 
@@ -87,7 +88,7 @@ def facts_of(model: type[models.Model], using: str) -> TableFacts:
     except Exception:  # for instance, the table is locked
         return _UNKNOWN
     known, now = _answers.get(key), time.monotonic()
-    # A count may recur after a rollback, so it does not suffice.
+    # After a rollback SQLite may use a schema version again, so it cannot replace the expiry time.
     if known is not None and now < known[0] and version == known[1]:
         return known[2]
     if len(_answers) > 1_000:
@@ -105,9 +106,9 @@ def _schema_version(connection: Connection) -> int:
 
 
 class _Notice:
-    """An execute wrapper that drops all answers when a statement may have changed a table.
+    """An execute wrapper that drops the cached facts when a statement may have changed a table.
 
-    A change that is not recognised here takes effect when the answers expire.
+    Other changes take effect when the cached facts expire.
     """
 
     declbind_leaves_text = True
@@ -121,7 +122,7 @@ class _Notice:
 
 
 _notice = _Notice()
-#: The first words of nearly all statements; none of these defines anything.
+#: The first letters of SELECT, INSERT and UPDATE. Statements that begin with them never change a table's definition.
 _HARMLESS = frozenset("SIU")
 _DEFINITION = re.compile(r"\b(CREATE|ALTER|DROP)\b", re.IGNORECASE)
 
@@ -141,9 +142,9 @@ def install() -> None:
 
 
 def savepoint_for(tables: Iterable[type[models.Model]], using: str) -> AbstractContextManager[object]:
-    """Keep failing reads of the models' tables from ending the transaction of the host.
+    """Return a context manager in which a failing read of the models' tables does not end the host's transaction.
 
-    This takes a savepoint, unless all the tables are ordinary.
+    It takes a savepoint, unless all the tables are ordinary.
     """
     if all(facts_of(model, using).is_ordinary for model in tables):
         return _NO_SAVEPOINT
@@ -161,7 +162,7 @@ def _ask(model: type[models.Model], connection: Connection) -> TableFacts:
     try:
         found = [ask(table._meta, connection) for table in (concrete_model(model), *options.all_parents)]
     except Exception as error:
-        # A driver or a server that answers in an unexpected way.
+        # An unexpected result of a driver or server.
         logger.warning("The database did not answer a query about the table of %s: %s", options.label, error)
         return _UNKNOWN
     return TableFacts(
@@ -233,7 +234,7 @@ def _facts(
 
 
 def _postgresql_type(text: str) -> str:
-    """Return a type as the server writes it."""
+    """Return a type name in the form that PostgreSQL reports."""
     return text.lower().replace("varchar", "character varying").replace(", ", ",")
 
 
@@ -241,7 +242,7 @@ def _fetch(connection: Connection, sql: str, table: str) -> tuple[Any, ...] | No
     # This bypasses Django's cursors, so that code which counts or changes statements does not see it.
     connection.ensure_connection()
     if hasattr(connection, "schema_name"):
-        # The package that switches schemas tells the server of it when Django makes a cursor.
+        # Packages that switch schemas send the new search path when Django creates a cursor.
         connection.cursor().close()
     with connection.wrap_database_errors, contextlib.closing(connection.connection.cursor()) as cursor:
         cursor.execute(sql, [table])

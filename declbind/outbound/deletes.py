@@ -1,7 +1,7 @@
 """Capture of ``Model.delete``, ``QuerySet.delete`` and ``_raw_delete``, with cascades and keys set to null.
 
-The hook is at ``Collector.delete``, where everything has been gathered. Listeners of ``pre_delete`` and
-``post_delete`` would cost unbound models their fast deletes.
+The hook is at ``Collector.delete``, when all affected rows are known. Receivers of ``pre_delete`` or ``post_delete``
+would disable Django's fast deletes for unbound models as well.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ P = ParamSpec("P")
 
 
 class Collector(Protocol):
-    """The contents of Django's collector for one delete."""
+    """The attributes of Django's deletion collector that capture reads."""
 
     using: str
     data: dict[type[models.Model], Collection[models.Model]]
@@ -53,8 +53,8 @@ def capture_delete(
     def delete(self: Collector, /, *args: P.args, **kwargs: P.kwargs) -> object:
         using = self.using
         if not self.data and len(self.fast_deletes) == 1 and not self.field_updates:
-            # If Django only makes one ``_raw_delete`` call, that call is captured by itself. Most deletes are of
-            # unbound rows, and should look up listeners once only.
+            # If Django makes a single ``_raw_delete`` call, the hook of ``_raw_delete`` captures it. Most deletes are
+            # of unbound rows, so the listeners should be looked up only once.
             return original(self, *args, **kwargs)
         _call_observers(self)
         known = known_index()
@@ -105,11 +105,11 @@ def _call_observers(collector: Collector) -> None:
 
 def _report_elsewhere(collector: Collector) -> None:
     for model in (*collector.data, *(rows.model for rows in collector.fast_deletes)):
-        is_logged(model, collector.using)  # which reports that the write is not captured
+        is_logged(model, collector.using)  # logs that the write is not captured
 
 
 def _entries(collector: Collector) -> list[tuple[type[models.Model], Gathered]]:
-    """Return the rows that are deleted, each query or list with its model."""
+    """Return the rows that are deleted, as pairs of a model and a query or list of instances."""
     return [*collector.data.items(), *((rows.model, rows) for rows in collector.fast_deletes)]
 
 
@@ -119,8 +119,8 @@ def _keep_watching(batch: Batch, watches: Sequence[Watch], model: type[models.Mo
 
 
 def _is_bound(collector: Collector, index: Index) -> bool:
-    """Return whether any binding may be concerned by what a collector has gathered."""
-    # Loops instead of generators: most deletes concern no binding, and should cost next to nothing.
+    """Return whether the rows in a collector concern any binding."""
+    # These are loops, not generator expressions, because most deletes concern no binding and must be fast.
     bound = index.bound
     for model in collector.data:
         if bound[model]:
@@ -144,7 +144,7 @@ def _plans_of(listeners: TableListeners) -> list[Plan]:
 
 
 def _read_gone(rows: Rows, listeners: TableListeners, write: CapturedWrite) -> Rows:
-    """Read the rows of a query set that are about to be deleted; return a query for those that were read."""
+    """Read the rows of a query set that are about to be deleted; return a query for the rows that were read."""
     found = _read_own(rows, listeners, write)
     for twin in listeners.twins:
         write.batch.will_delete(twin, keys_of(found, write.using))
@@ -162,9 +162,9 @@ def _read_own(rows: Rows, listeners: TableListeners, write: CapturedWrite) -> Ro
 
 
 def _locked(rows: Rows, listeners: TableListeners, write: CapturedWrite) -> Rows:
-    """Return a query for the rows that a query set matches now, locked, so that the rows read are the rows written.
+    """Lock the rows that a query set matches, so that the rows read are the rows written; return a query for them.
 
-    On SQLite no other transaction can write meanwhile, and on MySQL and MariaDB ``keys_of`` locks the rows.
+    On SQLite no other transaction can write in the meantime. On MySQL and MariaDB ``keys_of`` locks the rows.
     """
     if connections[write.using].vendor != "postgresql" or not listeners.are_any or rows.query.is_sliced:
         return rows

@@ -1,10 +1,10 @@
 """Detection of writes to bound tables that leave no event, with their places in the code.
 
-Enabled by ``DECLBIND["DETECT_UNSEEN"]``. Each statement on connections to the log's database is examined, which
-costs some microseconds. A connection knows the writes that the hooks capture (see ``writes``). Writes to tables with
-triggers are left out when counts are stored. Counts are kept in the process and stored every few seconds by a thread
-of its own. The writes may be rolled back, so their transaction cannot store the counts, and a separate thread delays
-no request.
+Enabled by ``DECLBIND["DETECT_UNSEEN"]``. Each statement on connections to the log's database is examined, which costs
+some microseconds. A connection knows the writes that the hooks capture (see ``writes``). Writes to tables with triggers
+are left out when counts are stored. Counts are kept in the process and stored every few seconds by a thread of its own.
+The counts cannot be stored in the transaction of the writes, because it may be rolled back. A separate thread also
+delays no request.
 """
 
 from __future__ import annotations
@@ -59,14 +59,14 @@ class Place(NamedTuple):
 
 
 class Detector:
-    """The counts of unseen writes, collected from any thread, and their storage."""
+    """The counts of unseen writes. Any thread may add to them; one thread stores them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: dict[Place, int] = {}
         self._thread: threading.Thread | None = None
 
-    #: For ``statements.has_wrappers``: this wrapper passes statements on unchanged.
+    #: Tells ``statements.has_wrappers`` that this wrapper does not change statements.
     declbind_leaves_text = True
 
     def __call__(self, execute: Method, sql: object, params: object, many: bool, context: ExecuteContext) -> object:
@@ -107,7 +107,7 @@ class Detector:
         connections.close_all()
 
     def store(self) -> None:
-        """Store the counts since the last call; counts that cannot be stored are kept for the next call."""
+        """Store the counts since the last call. If that fails, they are kept for the next call."""
         with self._lock:
             counts, self._counts = self._counts, {}
         using = database_alias()
@@ -144,8 +144,8 @@ def _store(counts: dict[Place, int], using: str) -> None:
 
 
 def _is_empty(sql: str, context: ExecuteContext) -> bool:
-    """Return whether a statement changed nothing. If the number of rows is unknown, the answer is False."""
-    # For a statement that returns rows, SQLite knows their number only when they have been fetched.
+    """Return whether a statement changed no row; False if the number of rows is unknown."""
+    # SQLite knows the number of rows that a RETURNING statement wrote only when all of them have been fetched.
     is_counted = context["connection"].vendor != "sqlite" or "RETURNING" not in sql.upper()
     return is_counted and context["cursor"].rowcount == 0
 

@@ -1,7 +1,7 @@
-"""Drafts of events, made from rows: the groups of an event, and its data.
+"""Drafts: events made from rows, with their groups and data, before they are stored.
 
-A fault of a binding is recorded and affects neither the writer nor other bindings. The groups of the faulty binding are
-sent a resync in place of the event.
+If the code of a binding fails, the fault is recorded, and neither the write nor other bindings are affected. The groups
+of that binding are sent a resync instead of the event.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MAX_GROUPS = 1_000
 #: The groups of one row, by binding; ``UNKNOWN`` for a binding that failed on the row.
 Groups = dict[Outlet, Sequence[str]]
 
-#: Stands for the groups of a row if they are not known. As the groups of an event it means all groups of the stream.
+#: The value for groups that are not known. As the groups of an event it means all groups of the stream.
 UNKNOWN: Sequence[str] = (EVERY_GROUP,)
 
 
@@ -70,7 +70,7 @@ _withheld: ContextVar[list[tuple[str, tuple[str, ...]]] | None] = ContextVar("de
 
 @contextlib.contextmanager
 def gather_withheld() -> Iterator[list[tuple[str, tuple[str, ...]]]]:
-    """Collect withheld values inside the block, as (stream, names), instead of reporting them. For trials."""
+    """Collect withheld values in the block, as (stream, names), instead of reporting them. Used for trials."""
     found: list[tuple[str, tuple[str, ...]]] = []
     token = _withheld.set(found)
     try:
@@ -84,7 +84,7 @@ _faults: ContextVar[list[tuple[str, Exception]] | None] = ContextVar("declbind_f
 
 @contextlib.contextmanager
 def gather_faults() -> Iterator[list[tuple[str, Exception]]]:
-    """Collect the faults of bindings inside the block, as (stream, fault), instead of reporting them. For trials."""
+    """Collect the faults of bindings in the block, as (stream, fault), instead of reporting them. Used for trials."""
     faults: list[tuple[str, Exception]] = []
     token = _faults.set(faults)
     try:
@@ -93,14 +93,14 @@ def gather_faults() -> Iterator[list[tuple[str, Exception]]]:
         _faults.reset(token)
 
 
-#: When each kind of withheld value was last reported, by ``time.monotonic()``.
+#: When withheld values were last reported, by stream and names, as a time of ``time.monotonic()``.
 _noted: dict[tuple[str, tuple[str, ...]], float] = {}
-#: Seconds after which it is reported again, and how many kinds are remembered.
+#: The seconds after which the same values are reported again, and the maximum size of ``_noted``.
 NOTE_SECONDS, MAX_NOTED = 3_600.0, 1_000
 
 
 def _note_withheld(outlet: Outlet, names: tuple[str, ...], using: str) -> None:
-    """Report withheld values to a trial, or by ``values_withheld`` at intervals for each kind."""
+    """Report withheld values to ``gather_withheld`` or, at intervals, by the signal ``values_withheld``."""
     gathered = _withheld.get()
     if gathered is not None:
         gathered.append((outlet.stream, names))
@@ -116,10 +116,10 @@ def _note_withheld(outlet: Outlet, names: tuple[str, ...], using: str) -> None:
 
 
 def _record(outlet: Outlet, row: AnyRow | None, using: str, error: Exception) -> None:
-    """Report a binding's fault, which must not reach the writer. Called while the exception is being handled.
+    """Report a binding's fault without disturbing the writer. Call it while the exception is being handled.
 
-    ``row`` is ``None`` if it could not be read. The exception is raised all the same if it has ended the writer's
-    transaction.
+    ``row`` is ``None`` if it could not be read. If the exception has ended the writer's transaction, it is raised
+    again.
     """
     if ends_transaction(error, using):
         raise error
@@ -171,9 +171,10 @@ def _check_group_names(names: object) -> None:
 
 
 def groups_of(plan: Plan, row: AnyRow, using: str, reporting: Container[Outlet] | None = None) -> Groups:
-    """Return the groups of a stored row by binding; ``UNKNOWN`` for a binding that fails, which is recorded.
+    """Return the groups of a stored row by binding.
 
-    ``reporting`` are the bindings to ask, ``None`` stands for all.
+    If a binding fails, the fault is recorded, and its groups are ``UNKNOWN``. ``reporting`` are the bindings to
+    include; ``None`` means all.
     """
     groups: Groups = {}
     for outlet in plan.outlets:
@@ -191,9 +192,10 @@ def groups_of(plan: Plan, row: AnyRow, using: str, reporting: Container[Outlet] 
 def draft_write(
     plan: Plan, row: AnyRow, pk: Key, old: Groups | None, using: str, reporting: Container[Outlet] | None = None
 ) -> list[Draft]:
-    """Return the events of a row that was written. ``old`` are its groups before, ``None`` for a new row.
+    """Return the events of a row that was written.
 
-    ``reporting`` are the bindings that report the write, ``None`` stands for all.
+    ``old`` are its groups before the write, ``None`` for a new row. ``reporting`` are the bindings that report the
+    write; ``None`` means all.
     """
     drafts = []
     for outlet in plan.outlets:
@@ -201,7 +203,7 @@ def draft_write(
             continue
         before = () if old is None or not plan.needs_old else old.get(outlet, UNKNOWN)
         if before is UNKNOWN:
-            # The fault is recorded already. Half a diff would send subscribers wrong changes.
+            # The fault has been recorded. Without the old or new groups, the changes would be wrong.
             drafts += draft_bulk(plan, {outlet: UNKNOWN})
             continue
         new = UNKNOWN
@@ -220,7 +222,7 @@ def draft_write(
 
 
 def _draft_resync(plan: Plan, outlet: Outlet, *groups: Sequence[str]) -> list[Draft]:
-    """Return the event that replaces one that could not be made."""
+    """Return the resync that replaces an event that could not be made."""
     names = UNKNOWN if UNKNOWN in groups else dict.fromkeys(name for some in groups for name in some)
     return draft_bulk(plan, {outlet: names})
 
@@ -241,9 +243,10 @@ def draft_hidden(plan: Plan, pk: Key, old: Groups | None, using: str) -> list[Dr
 
 
 def unread(plan: Plan, using: str, error: Exception) -> Groups:
-    """Record a row that could not be read as a fault of all its bindings. Return its groups, which are not known.
+    """Record a failed read of a row as a fault of all bindings in the plan; return ``UNKNOWN`` groups for each.
 
-    Called while the exception is being handled. It is raised all the same if it has ended the writer's transaction.
+    Call it while the exception is being handled. If the exception has ended the writer's transaction, it is raised
+    again.
     """
     for outlet in plan.outlets:
         _record(outlet, None, using, error)
@@ -251,7 +254,10 @@ def unread(plan: Plan, using: str, error: Exception) -> Groups:
 
 
 def draft_bulk(plan: Plan, touched: Mapping[Outlet, Iterable[str]]) -> list[Draft]:
-    """Return one ``resync`` event per binding for the groups given for it, or for all groups if there are too many."""
+    """Return one ``resync`` event per binding.
+
+    It names the groups in ``touched``, or all groups of the stream if there are too many.
+    """
     drafts = []
     for outlet, groups in touched.items():
         names = list(groups)
@@ -294,7 +300,8 @@ def _draft(
     bound = outlet.binding(using=using)
     kind, data = (Event.GONE if gone else Event.ROW), "{}"
     if outlet.own_payload:
-        # A "delete" that only hides the row must not carry its new values. The reader of the log makes that payload.
+        # If the row still exists and only leaves groups, the "delete" must not carry its new values. The reader of the
+        # log makes that payload.
         actions = sorted({action for _, action in changes if gone or action != "delete"})
         payloads = {action: bound.outgoing_payload(row, action) for action in actions} if row is not None else {}
         kind, data = Event.PAYLOAD, encode_value(payloads)

@@ -1,4 +1,4 @@
-"""Events before they are in the log's table, and the statements that insert them.
+"""Events before they are stored, and the statements that insert them.
 
 ``log`` and ``sequencer`` decide when events are inserted, and in which transaction.
 """
@@ -24,20 +24,22 @@ from declbind.core.frames import RESYNC
 from declbind.django_types import Connection, SqlValue
 from declbind.models import Event
 
-#: Columns that differ between events, and those that are mostly the same for all events of a binding and a process.
+#: The columns that differ between events. The others are mostly the same for all events of a binding and a process.
 VARYING = ("object_pk", "changes", "data", "created_at")
 CONSTANT = ("kind", "stream", "model", "version", "actor", "origin", "tenant")
 COLUMNS = (*VARYING, *CONSTANT)
 INSERT = f"INSERT INTO declbind_event ({','.join(COLUMNS)}) "
-#: The columns of a trigger's mark, with the data last, and the usual values of the others.
+#: The columns of a trigger's mark. The data is last.
 MARK_COLUMNS = ",".join((*(column for column in COLUMNS if column != "data"), "data"))
 _MARK_VALUES = {"kind": "'mark'", "changes": "'[]'", "version": "0"}
 #: The types of columns that are not text, for PostgreSQL.
 TYPES = {"version": "bigint", "created_at": "timestamptz"}
-#: The number of events from which PostgreSQL gets them as one value. Single parameters take four times as long.
+#: From this number of events, PostgreSQL gets one array or JSON value instead of single parameters, which take four
+#: times as long.
 MANY = 20
 
-#: The maximum data of one statement on MySQL and MariaDB, whose default limit is 16 MiB.
+#: The maximum number of characters in one statement on MySQL and MariaDB, and the number of bytes kept free below
+#: ``max_allowed_packet`` (16 MiB by default).
 PACKET_CHARACTERS, PACKET_RESERVE = 1_000_000, 100_000
 
 logger = logging.getLogger("declbind")
@@ -54,7 +56,7 @@ ALL_TENANTS = "*"
 class Draft(NamedTuple):
     """One event before it is appended; the attributes are the columns of ``Event``.
 
-    It is a tuple, because a frozen dataclass takes four times as long to make, and each write makes one.
+    This is a tuple because each write makes one, and a frozen dataclass takes four times as long to make.
     """
 
     stream: str
@@ -77,7 +79,7 @@ class Draft(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """An event with its number, and the row whose place in the log it takes."""
+    """An event with its number, and the id of the log row that it replaces."""
 
     number: int
     draft: Draft
@@ -86,7 +88,7 @@ class Placed(NamedTuple):
 
 @contextlib.contextmanager
 def acting(actor: str) -> Iterator[None]:
-    """Set ``actor`` (for people) as the author of the events appended inside the block."""
+    """Record ``actor`` as the author of the events appended inside the block. The name is only shown to people."""
     token = _actor.set(actor[:150])
     try:
         yield
@@ -95,13 +97,13 @@ def acting(actor: str) -> Iterator[None]:
 
 
 def writer() -> tuple[str, str]:
-    """Return the author of writes, for people, and the program."""
+    """Return the author of writes, as shown to people, and the name of the program."""
     return _actor.get(), _origin()
 
 
 def insert(drafts: Sequence[Draft], connection: Connection) -> None:
     """Insert events without waking any reader."""
-    # The limit of the database is looked up only if there may be too many events. A save has only one.
+    # A save has one event, so the parameter limit of the database is looked up only for several events.
     batch = batch_size(connection.alias) // len(COLUMNS) if len(drafts) > 1 else 1
     portions: Iterable[Sequence[Draft]] = (drafts[start : start + batch] for start in range(0, len(drafts), batch))
     if connection.vendor == "mysql":
@@ -133,7 +135,7 @@ def _in_packets(drafts: Sequence[Draft], batch: int, connection: Connection) -> 
 
 
 def _fitting(draft: Draft, connection: Connection) -> Draft:
-    """Return a long event as it is, or, if the server would not accept it, as a resync of its groups."""
+    """Return an event unchanged, or as a resync of its groups if it is too long for the server."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT @@max_allowed_packet")
         (limit,) = cursor.fetchone()
@@ -181,12 +183,15 @@ def _insert_as_one(drafts: Sequence[Draft], connection: Connection) -> tuple[str
     source = f"ROWS FROM ({arrays}) WITH ORDINALITY AS e({','.join(varying)}, place)"
     sql = f"INSERT INTO declbind_event ({','.join(columns)}) SELECT {','.join(picked)} FROM {source} ORDER BY e.place"
     same = [values[0] for name, values in columns.items() if name not in varying]
-    # Not escaped, as in the other statement.
+    # Not escaped, as in ``_insert_values``.
     return sql, [*same, *(json.dumps(columns[name], ensure_ascii=False) for name in varying)]
 
 
 def insert_placed(events: Sequence[Placed], column: str, connection: Connection) -> None:
-    """Insert events with their numbers in ``column``, and with actor, origin and time of the rows that they replace."""
+    """Insert events with their numbers in ``column``.
+
+    Each takes the actor, origin and time of the log row that it replaces.
+    """
     columns = (column, *COLUMNS)
     rows = [
         (
@@ -214,7 +219,7 @@ def insert_placed(events: Sequence[Placed], column: str, connection: Connection)
 def row_of(draft: Draft, connection: Connection, now: SqlValue = None) -> tuple[Sequence[str], list[SqlValue]]:
     """Return an event's row as SQL, with an expression for each of ``COLUMNS``, and the parameters.
 
-    ``now`` is the time in the form of the database, for callers that make many rows.
+    ``now`` is the time in the database's format. Callers that make many rows compute it once.
     """
     constant = (draft.kind, draft.stream, draft.model, draft.version, _actor.get(), _origin(), draft.tenant)
     row, values = _constant_part(constant)
@@ -233,7 +238,7 @@ def _constant_part(constant: tuple[str | int, ...]) -> tuple[Sequence[str], list
 
 
 def mark_values(*, actor: str, origin: str, created_at: str) -> str:
-    """Return the values of a mark as SQL, in the order of ``MARK_COLUMNS`` and without the data."""
+    """Return the values of a mark except the data, as SQL in the order of ``MARK_COLUMNS``."""
     values = {**dict.fromkeys(COLUMNS, "''"), **_MARK_VALUES, "actor": actor, "origin": origin}
     values["created_at"] = created_at
     del values["data"]

@@ -1,7 +1,7 @@
-"""Removal of values from events: those of a stream with a retention of its own, and erased ones.
+"""Removal of values from stored events: from streams with a retention of their own, and on erasure.
 
-An emptied event keeps its place, so offsets have no gap, and a replay that includes it makes its client take a
-snapshot. Groups are emptied too, because a template may have put a value of the row into a name.
+An emptied event keeps its offset, so there is no gap, and a client whose replay includes it is made to take a snapshot.
+Group names are removed too, because a template may have put a value of the row into a name.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ WITH_VALUES = (Event.ROW, Event.GONE, Event.PAYLOAD)
 BATCH, STATEMENT = 1_000, 200
 
 _EVERYBODY = json.dumps([[EVERY_GROUP, RESYNC]])
-#: The streams that keep values for a number of seconds, in one epoch of the log of a database.
+#: A pass over the log: database, epoch, retention in seconds, and the streams with that retention.
 _Walk = tuple[str, str, int, frozenset[str]]
-#: The offset that each walk has reached. A process that starts again finds nothing left to do there.
+#: The offset that each pass has reached. A restarted process begins again and finds earlier events already emptied.
 _reached: dict[_Walk, int] = {}
 
 
 def empty(events: models.QuerySet[Event], kind: str) -> int:
-    """Remove values, keys and groups from events, and set their kind; return their number."""
+    """Remove values, keys and groups from events, and set their kind; return the number of events."""
     return events.update(kind=kind, changes=_EVERYBODY, data="{}", object_pk="null")
 
 
 def short_retentions() -> dict[str, int]:
-    """Return, by stream, for how many seconds values are kept, if that is shorter than in the settings."""
+    """Return the seconds for which streams keep values, only for those with a shorter retention than the settings."""
     found: dict[str, int] = {}
     for entry in current_registry().entries:
         # A disabled binding may have values in the log, too.
@@ -51,7 +51,8 @@ def short_retentions() -> dict[str, int]:
 def expire_values(using: str) -> int:
     """Empty one batch of expired events for each length of retention; return how many events were examined.
 
-    Only numbered events are examined, in the order of their offsets. The same transaction notifies the processes.
+    Only numbered events are examined, in the order of their offsets. The same transaction appends control events that
+    make other processes drop the values from memory.
     """
     by_seconds: dict[int, set[str]] = {}
     for stream, seconds in short_retentions().items():
@@ -75,7 +76,7 @@ def expire_values(using: str) -> int:
 
 
 def _find_old(walk: _Walk, after: int) -> tuple[int, dict[int, str]]:
-    """Return the offset up to which all events are older, and a map of offsets with values to streams."""
+    """Return the offset up to which all events have expired, and the streams of those with values, by offset."""
     using, _, seconds, streams = walk
     column = offset_column(using)
     too_old = timezone.now() - timedelta(seconds=seconds)
@@ -83,8 +84,8 @@ def _find_old(walk: _Walk, after: int) -> tuple[int, dict[int, str]]:
     last = after
     found: dict[int, str] = {}
     for offset, at, stream, kind in rows.values_list(column, "created_at", "stream", "kind")[:BATCH]:
-        # The order of times may differ from that of offsets by the length of a transaction, so later events wait for
-        # it. A trigger's mark becomes events, which no process has read yet.
+        # Times may be out of order by the length of a transaction, so the pass stops at the first event that has not
+        # expired. It also stops at a trigger's mark, whose events no process has read yet.
         if at >= too_old or kind == Event.MARK:
             break
         last = offset

@@ -1,8 +1,7 @@
 """The head row of the log, and the detection of a replaced log.
 
-Offsets have a meaning within one epoch only. A database that was restored, emptied or failed over to a copy may lack
-events that clients have received. It will then give their numbers to other events. Any sign of this begins a new
-epoch.
+Offsets are only comparable within one epoch. A database that was restored, emptied or failed over to a replica may lack
+events that clients have received, and will give their offsets to other events. If this is detected, a new epoch begins.
 """
 
 from __future__ import annotations
@@ -44,8 +43,8 @@ def ensure_head(using: str) -> Head:
     """Return the head row. If it is missing, insert it with a new epoch and the bounds of the stored events.
 
     A migration inserts the row, so it is missing only after a flush that sends no ``post_migrate``. Any number of
-    processes may call this at once. The insert ignores an existing row, and begins no transaction with a read. After
-    a read, SQLite would refuse the write at once with "database is locked" while another process writes.
+    processes may call this at once, because the insert ignores an existing row. No transaction begins with a read here:
+    SQLite would then refuse the write with "database is locked" while another process writes.
     """
     heads = Head.objects.using(using)
     if head := heads.filter(pk=1).first():
@@ -53,13 +52,13 @@ def ensure_head(using: str) -> Head:
     heads.bulk_create([Head(pk=1, **_new_head(using))], ignore_conflicts=True)
     if head := heads.filter(pk=1).first():
         return head
-    # Another process inserted it after the snapshot of the open transaction was taken. A locking read sees it.
+    # Another process inserted the row after the open transaction took its snapshot. A locking read sees the row.
     with transaction.atomic(using=using):
         return heads.select_for_update().get(pk=1)
 
 
 def _new_head(using: str, last_given: int = 0) -> NewHead:
-    """Return the columns of the head row for the present log, so that no number is assigned twice."""
+    """Return the columns of the head row for the stored log, so that no offset is assigned twice."""
     column = offset_column(using)
     ends = Event.objects.using(using).aggregate(first=models.Min(column), last=models.Max(column))
     last = max(ends["last"] or 0, last_given)
@@ -70,16 +69,17 @@ def _new_head(using: str, last_given: int = 0) -> NewHead:
     return {
         "epoch": secrets.token_hex(8),
         "seq": last if needs_sequencer(using) else 0,
-        # If the last numbers have no events, the log counts as empty: clients with older offsets get a resync.
+        # If the events with the last offsets are gone, the log is treated as empty, and clients with older offsets get
+        # a resync.
         "min_seq": ends["first"] if ends["first"] is not None and ends["last"] == last else last + 1,
     }
 
 
 def renew_epoch(using: str, epoch: str) -> None:
-    """Begin a new epoch if the current one is still ``epoch``; safe to call twice.
+    """Begin a new epoch, unless the current one is no longer ``epoch``. It is safe to call this twice.
 
     Call it when the log lacks events that it should have, because offsets of the old epoch are then meaningless.
-    Numbers continue after the highest one assigned.
+    Numbers continue after the highest number that was assigned.
     """
     with transaction.atomic(using=using):
         head = Head.objects.using(using).select_for_update().filter(pk=1, epoch=epoch).first()
@@ -96,8 +96,9 @@ def _begin_anew(head: Head, using: str) -> None:
 def check_incarnation(using: str) -> None:
     """Begin a new epoch if the tables were replaced: loaded from a dump, or those of a promoted replica.
 
-    Call it after each new connection of a process, because that is when the tables may have been replaced. SQLite
-    leaves no such trace; there, ``manage.py declbind doctor --after-restore`` begins the new epoch.
+    Call it after a process opens a new connection, because the tables may have been replaced while it was closed.
+    SQLite records nothing that shows a replacement; there, ``manage.py declbind doctor --after-restore`` begins the new
+    epoch.
     """
     incarnation = _read_incarnation(using)
     head = ensure_head(using)
@@ -114,8 +115,8 @@ def check_incarnation(using: str) -> None:
 def _read_incarnation(using: str) -> str:
     """Return an identifier of the tables and of the server's history; "" if the database has none.
 
-    A dump creates new tables, a copy of a database is another database, and the history of a promoted replica
-    diverges, perhaps without the last commits.
+    It changes when a dump is loaded (new tables), when the database is copied, and when a replica is promoted, which
+    may lack the last commits.
     """
     read = _READERS.get(connections[using].vendor)
     return "" if read is None else read(using)
@@ -129,7 +130,7 @@ def _read_postgresql(using: str) -> str:
         )
         tables = "-".join(map(str, cursor.fetchone()))
     try:
-        # In a savepoint if a transaction is open: some hosting providers do not let every user ask for this.
+        # In a savepoint if a transaction is open, because some hosting providers deny access to these functions.
         with transaction.atomic(using=using), connections[using].cursor() as cursor:
             cursor.execute("SELECT system_identifier, timeline_id FROM pg_control_system(), pg_control_checkpoint()")
             server = "-".join(map(str, cursor.fetchone()))

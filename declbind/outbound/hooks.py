@@ -1,6 +1,6 @@
-"""Hooks: the wrappers that capture puts around Django's methods, their arguments, and whether they are still called.
+"""Hooks: the wrappers around Django's methods, their arguments, and the check whether they are still called.
 
-A hook has an attribute of its own as a marker. ``__wrapped__`` is no evidence, because other packages wrap the same
+A hook is recognised by an attribute of its own. ``__wrapped__`` is not reliable, because other packages wrap the same
 methods.
 """
 
@@ -20,10 +20,10 @@ from .seams import NEEDED, find_name_faults
 
 logger = logging.getLogger("declbind")
 
-#: The attribute of a hook that holds its own code object. ``functools.wraps`` copies the attribute to functions with
-#: other code.
+#: The attribute that marks a hook. It holds the hook's code object, because ``functools.wraps`` copies the attribute to
+#: wrappers, which have other code.
 MARK = "_declbind_hook"
-#: The maximum number of objects examined in search of a hook behind a function of another package.
+#: The maximum number of objects that are searched for a hook behind another package's function.
 MAX_LOOKED_AT = 1000
 #: The hooks that were called with unknown arguments.
 _unread: dict[Seam, None] = {}
@@ -44,7 +44,7 @@ class Arguments:
 
     @property
     def are_known(self) -> bool:
-        """Return whether the call has no arguments other than those that the seam knows."""
+        """Return whether the seam knows every argument of the call."""
         return len(self.args) <= len(self._parameters) and self.kwargs.keys() <= set(self._parameters)
 
     def get(self, name: str) -> Any:
@@ -66,7 +66,7 @@ class Arguments:
 
 
 def install(seam: Seam, wrap: Callable[[Method], Method]) -> None:
-    """Wrap the method of a seam, unless the hook is already installed or the method is not as expected."""
+    """Wrap the method of a seam, unless it is already wrapped or its signature is not as expected."""
     owner = seam.find_owner()
     method = getattr(owner, seam.name, None)
     if owner is None or method is None or is_installed(seam):
@@ -97,7 +97,7 @@ def is_installed(seam: Seam) -> bool:
 
 
 def takes_options(method: Method) -> bool:
-    """Return whether a method may take keywords that are no field names, as methods of other packages may."""
+    """Return whether a method may accept keywords other than field names, as methods of other packages may."""
     if not getattr(method, "__globals__", {}).get("__name__", "").startswith("django."):
         return True
     kinds = [parameter.kind for parameter in inspect.signature(method).parameters.values()]
@@ -114,7 +114,7 @@ def note_unread(seam: Seam) -> None:
 def find_hook_faults(hooked: Iterable[Seam]) -> Iterator[SeamFault]:
     """Yield the hooks that are no longer called, or not with the arguments that they need."""
     for seam in hooked:
-        if seam.find_problem():  # reported as a fault of the name
+        if seam.find_problem():  # reported by ``find_name_faults``
             continue
         if not is_installed(seam) and not any(find_name_faults(NEEDED)):
             yield SeamFault(
@@ -146,7 +146,7 @@ def _is_hook(found: object, seam: Seam) -> bool:
 
 
 def _reachable(found: object, owner: object, name: str) -> Iterator[object]:
-    """Yield the objects that a callable, or an object that one refers to, may call in turn."""
+    """Yield the objects that a callable may call: those that it refers to, and those that these refer to in turn."""
     if isinstance(found, FunctionType):
         yield from _referred(found, owner, name)
     elif isinstance(found, MethodType):

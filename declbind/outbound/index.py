@@ -1,4 +1,4 @@
-"""The bindings that listen to each table under one registry, and the registry that a write follows."""
+"""The bindings that listen to each table in one registry, and the choice of the registry for a write."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Watch(NamedTuple):
 
 
 class TableListeners(NamedTuple):
-    """What the bindings need to know about the rows of one table."""
+    """The plans that must report a write to one table."""
 
     #: The plan of the rows themselves.
     plan: Plan | None = None
@@ -55,7 +55,7 @@ class TableListeners(NamedTuple):
 
     @property
     def are_any(self) -> bool:
-        """Return whether a write may have to be reported."""
+        """Return whether a write to the table may have to be reported."""
         return bool(self.family or self.lists or self.watches or self.twins)
 
     @property
@@ -66,7 +66,7 @@ class TableListeners(NamedTuple):
 
 
 class Listeners:
-    """The listeners of each table, for all outbound bindings or those with one ``capture``."""
+    """The listeners of each table, for all outbound bindings or only for those with one ``capture`` mode."""
 
     def __init__(self, registry: BindingRegistry, capture: str | None = None) -> None:
         self._registry, self._capture = registry, capture
@@ -138,20 +138,20 @@ class Listeners:
     def _find_twin(self, model: type[models.Model]) -> type[models.Model] | None:
         """Return a model with listeners that shares its table and key with an unbound model.
 
-        Models of migrations do not count: their table may lack columns that the present model has.
+        Historical models of migrations do not count, because their table may lack columns of the present model.
         """
         twin = self.tables.get(model._meta.db_table)
         return twin if twin is not None and _are_twins(twin._meta.concrete_model, model) else None
 
     @cached_property
     def tables(self) -> dict[str, type[models.Model]]:
-        """Return the tables that have listeners, by name, each with the model whose own table it is."""
+        """Return the tables that have listeners: table name -> the model stored in it."""
         rows = [model for bound in self._bound for model in _table_models(bound)]
         related = [model for watched in self._watches for model in _table_models(watched)]
         return {model._meta.db_table: model for model in reversed((*rows, *self._owners, *related))}
 
     def models_of(self, table: str) -> tuple[type[models.Model], ...]:
-        """Return the models that have listeners and whose own table this is: one model, or several that share it."""
+        """Return the models with listeners that are stored in a table. Several models may share a table."""
         first = self.tables.get(table)
         if first is None:
             return ()
@@ -176,7 +176,7 @@ def _table_models(model: type[models.Model]) -> list[type[models.Model]]:
 
 
 class _BoundModels(dict[type[models.Model], bool]):
-    """Whether a write to a model's tables concerns any binding, computed on first access."""
+    """A cache of whether a write to a model's tables concerns any binding."""
 
     def __init__(self, find_out: Callable[[type[models.Model]], bool]) -> None:
         self._find_out = find_out
@@ -190,9 +190,9 @@ class Index:
     """Lookups for one registry: plans and listeners, built when they are needed.
 
     Attributes:
-        all: The listeners among all bindings.
-        marked: Those among the bindings with ``"capture": "triggers"``.
-        unmarked: Those among the others.
+        all: The listeners of all bindings.
+        marked: The listeners of bindings with ``"capture": "triggers"``.
+        unmarked: The listeners of all other bindings.
         bound: Whether a write of a model concerns any binding. Most models are unbound; their writes return after
             one dict lookup.
         is_trial: Whether the registry is only tried out. Its writes are rolled back, and no trigger reports them.
@@ -211,7 +211,8 @@ class Index:
 
     def _is_bound(self, model: type[models.Model]) -> bool:
         options = model._meta
-        # The label is compared as well, for ``is_logged``, which is called with classes that only share it.
+        # The label is compared as well, because ``is_logged`` is called with historical models, which only share the
+        # label.
         return (
             model in bulk_observers
             or options.label_lower in self.registry.by_model
@@ -227,7 +228,10 @@ _tried: ContextVar[Index | None] = ContextVar("declbind_tried_index", default=No
 
 
 def current_index() -> Index:
-    """Return the index of the registry in force. A write calls it once, so that all of it follows one configuration."""
+    """Return the index of the registry in force.
+
+    A write calls this once, so that one configuration applies to the whole write.
+    """
     global _latest
     registry, index = get_registry(), _latest
     if index is None or index.registry is not registry:
@@ -239,9 +243,9 @@ def current_index() -> Index:
 
 
 def known_index() -> Index | None:
-    """Return the index of the registry in force, if it is known without a query.
+    """Return the index of the registry in force if that takes no query, otherwise ``None``.
 
-    This is for writes of unbound models, which should cost next to nothing: they return after ``bound``.
+    Writes of unbound models use it to return early, after one lookup in ``bound``.
     """
     index = _latest
     return index if index is not None and is_settled(index.registry) else None
@@ -249,7 +253,7 @@ def known_index() -> Index | None:
 
 @contextlib.contextmanager
 def trying(registry: BindingRegistry) -> Iterator[Index]:
-    """Make only this thread's writes follow a registry inside the block (see ``registry.trying``)."""
+    """Use ``registry`` for the writes of this thread inside the block (see ``registry.trying``)."""
     index = Index(registry, is_trial=True)
     token = _tried.set(index)
     try:
@@ -260,5 +264,5 @@ def trying(registry: BindingRegistry) -> Iterator[Index]:
 
 
 def plan_for(model: type[models.Model]) -> Plan | None:
-    """Return the plan of a model in force, or ``None`` if nothing outbound is bound to it."""
+    """Return the plan of a model under the registry in force, or ``None`` if nothing outbound is bound to the model."""
     return current_index().plan_for(model)

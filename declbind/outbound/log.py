@@ -1,10 +1,11 @@
 """The event log: appending, reading and trimming.
 
-The log is the source of truth for delivery. An event is inserted in the transaction of its write, so it exists exactly
-if the write does. Readers need an order in which no event appears behind their position:
+The log is the source of truth for delivery. An event is inserted in the transaction of its write, so it exists if and
+only if the write is committed. Readers keep a position in the log, and no event may appear before it later:
 
-- on SQLite, writers wait for one lock, so ids become visible in order and the id is the offset;
-- elsewhere, a transaction with a low id may commit after one with a high id, and the sequencer assigns the offsets.
+- On SQLite, writers wait for one lock, so ids become visible in order. The id is the offset.
+- On other databases, a transaction with a low id may commit after one with a high id. The sequencer assigns the
+  offsets.
 """
 
 from __future__ import annotations
@@ -40,22 +41,23 @@ READ_COLUMNS = (
 )  # fmt: skip
 TRIM_BATCH = 1_000
 
-#: The function that is called after the commit of a transaction that appended; set by ``relay``. Must not block or
-#: fail.
+#: Called with the database alias after the commit of a transaction that appended events; set by ``relay``. It must not
+#: block or raise.
 ring: Callable[[str], None] = lambda using: None  # noqa: E731 - a hook with a default, not a function definition
 
-#: The databases that have the log, each with the schema of a tenant on it, and whether the search path includes the
-#: common one.
+#: The databases in which the log was found: alias, schema of the tenant, and whether the search path includes the
+#: schema that tenants share.
 _migrated: set[tuple[str, str, bool]] = set()
-#: Those from which the log is out of reach and for which this was reported.
+#: Databases and schemas, in the same form, from which the log is out of reach. They have already been reported.
 _out_of_reach: set[tuple[str, str, bool]] = set()
 
 
 @dataclass(frozen=True, slots=True)
 class HeadState:
-    """The two ends of the log: ``offset`` of the last event, ``min_offset`` of the first one that is kept.
+    """The two ends of the log.
 
-    The log is not whole if events disappeared without being trimmed: the table was emptied, or its rows were deleted.
+    ``offset`` is that of the last event, ``min_offset`` that of the first event that is kept. ``is_whole`` is False if
+    events disappeared without being trimmed, because the table was emptied or rows were deleted.
     """
 
     epoch: str
@@ -66,7 +68,7 @@ class HeadState:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The result of one statement: the ends of the log, the events after an offset, and whether some have no number."""
+    """The result of ``look``: the ends of the log, the events after an offset, and whether some have no number yet."""
 
     head: HeadState
     events: list[LogEvent]
@@ -74,9 +76,10 @@ class Look:
 
 
 def append(drafts: Sequence[Draft], using: str, began_in: str | None = None) -> None:
-    """Insert events in the caller's transaction, in few statements, and ring the doorbell after its commit.
+    """Insert events in the caller's transaction, and ring the doorbell after its commit.
 
-    They are for the present tenant of the connection. ``began_in`` is its tenant when the write began.
+    The events are addressed to the tenant that the connection is in now. ``began_in`` is the tenant that it was in when
+    the write began; if the two differ, a resync is stored instead.
     """
     if not drafts:
         return
@@ -91,14 +94,15 @@ def append(drafts: Sequence[Draft], using: str, began_in: str | None = None) -> 
 
 
 def append_for(tenant: str, drafts: Sequence[Draft], using: str) -> None:
-    """Insert events for ``tenant``, "" for all, regardless of the connection's tenant; otherwise like ``append``."""
+    """Insert events for ``tenant`` ("" means all tenants), whatever the connection's tenant; otherwise like ``append``.
+    """
     if drafts:
         insert([draft._replace(tenant=tenant) for draft in drafts], connections[using])
         ring_after_commit(connections[using])
 
 
 def _append_without_rows(drafts: Sequence[Draft], connection: Connection) -> None:
-    """Append the replacement events if tenants have their own schemas, from which the log may be out of reach."""
+    """Append resyncs in place of events, if tenants have their own schemas, from which the log may be out of reach."""
     found = tenants.without_rows(drafts, connection.alias)
     try:
         with transaction.atomic(using=connection.alias):
@@ -110,18 +114,19 @@ def _append_without_rows(drafts: Sequence[Draft], connection: Connection) -> Non
 
 
 def ring_after_commit(connection: Connection) -> None:
-    """Ring the doorbell when the appended events are committed; at once, in autocommit."""
-    # One bell is enough for all events of a transaction. If the last callback is a bell, a rollback of it also rolls
-    # back this event: its savepoints are either still open here or have ended.
+    """Ring the doorbell after the commit of the open transaction, or at once in autocommit mode."""
+    # One ring is enough for all events of a transaction. If the last callback already rings, no other is added. A
+    # rollback that drops that callback also rolls back this event, because its savepoints are either still open here or
+    # have ended.
     waiting = connection.run_on_commit
     if not (connection.in_atomic_block and waiting and getattr(waiting[-1][1], "__func__", None) is _Bell.ring):
-        # A method, because Django logs the name of a callback that fails, and a callable object has none.
+        # The callback is a bound method, because Django logs the ``__qualname__`` of a callback that fails.
         connection.on_commit(_Bell(connection.alias).ring, robust=True)
 
 
 @dataclass(frozen=True, slots=True)
 class _Bell:
-    """A callback that keeps until the commit which log has grown."""
+    """A commit callback that rings the doorbell for one database."""
 
     using: str
 
@@ -133,16 +138,16 @@ class _Bell:
 def append_control(
     content: Mapping[str, object], using: str, *, stream: str = "", version: int = 0, tenant: str = ""
 ) -> None:
-    """Append a change of permissions or configuration; ``content`` is JSON and has a ``type``.
+    """Append a control event, which reports a change of permissions or configuration.
 
-    ``tenant`` is the tenant whose sockets it concerns, "" for all tenants.
+    ``content`` is JSON and has a ``type``. ``tenant`` is the tenant whose sockets it concerns; "" means all tenants.
     """
     draft = Draft(stream=stream, kind=Event.CONTROL, data=json.dumps(content), version=version, tenant=tenant)
     append([draft], using)
 
 
 def is_here(using: str | None) -> bool:
-    """Return whether writes on a database can be logged in their own transaction: the log is there and migrated."""
+    """Return whether writes on a database can be logged in their own transaction, because it has the log's tables."""
     if using is None or using != database_alias():
         return False
     # Each tenant's schema has its own tables.
@@ -169,8 +174,8 @@ def load_head(using: str) -> HeadState:
 def look(after: int, limit: int, using: str) -> Look:
     """Return the ends of the log, and up to ``limit`` events with offsets above ``after`` in order.
 
-    This is one statement, so that all of it shows one state, and because every process runs it several times a second.
-    The events are without their time.
+    One statement reads everything, so the result shows one state of the database. Every process calls this several
+    times a second. The events have no time.
     """
     with connections[using].cursor() as cursor:
         cursor.execute(_look_statement(needs_sequencer(using)), [after, limit])
@@ -179,7 +184,7 @@ def look(after: int, limit: int, using: str) -> Look:
         ensure_head(using)
         return look(after, limit, using)
     epoch, last, min_offset, first, newest, has_waiting = rows[0][:HEAD_COLUMNS]
-    # If no event is to be kept, those below are only not deleted yet.
+    # If the head keeps no event, stored events with lower offsets are waiting to be deleted.
     is_whole = last < min_offset or (first is not None and first <= min_offset and newest == last)
     events = [_log_event(row[HEAD_COLUMNS:]) for row in rows if row[HEAD_COLUMNS] is not None]
     return Look(HeadState(epoch, last, min_offset, is_whole), events, bool(has_waiting))
@@ -191,7 +196,7 @@ HEAD_COLUMNS = 6
 @functools.cache
 def _look_statement(is_sequenced: bool) -> str:
     column = "seq" if is_sequenced else "id"
-    # If ids are the numbers, readers stop at a mark. Its events are not made yet, and will move later ones.
+    # If ids are the offsets, readers stop at the first mark, because making its events will renumber later ones.
     settled = "" if is_sequenced else f" AND id < {FIRST_MARK}"
     names = [column, *(name for name in READ_COLUMNS if name != "created_at")]
     places = [f"c{number}" for number in range(len(names))]
@@ -214,8 +219,11 @@ def read(after: int, limit: int, using: str, stream: str | None = None, tenant: 
     """Return events with offsets above ``after`` in order, at most ``limit``.
 
     Args:
-        stream: Leaves out the events of other streams, but not control events.
-        tenant: Leaves out the events of other tenants.
+        after: The offset to start after.
+        limit: The maximum number of events.
+        using: The alias of the log's database.
+        stream: If given, events of other streams are left out, except control events.
+        tenant: If given, events of other tenants are left out.
     """
     column = offset_column(using)
     rows = Event.objects.using(using).filter(**{f"{column}__gt": after})
@@ -245,7 +253,10 @@ def trim(using: str) -> int:
         return 0
     with transaction.atomic(using=using):
         # Never lower the number, because readers trust it and another relay may have trimmed further in the meantime.
-        Head.objects.using(using).filter(pk=1, min_seq__lte=last).update(min_seq=last + 1)
+        trimmed = events.filter(**{f"{column}__lte": last}).order_by(f"-{column}")
+        until = trimmed.values_list("created_at", flat=True).first()
+        head_row = Head.objects.using(using).filter(pk=1, min_seq__lte=last)
+        head_row.update(min_seq=last + 1, **({} if until is None else {"trimmed_until": until}))
         count, _ = events.filter(**{f"{column}__lte": last}).delete()
     return count
 

@@ -1,7 +1,7 @@
-"""The history of a table's rows in a batch of marks: the state of a row at the place of a mark.
+"""The states that a row passed through in one batch of marks.
 
-A mark carries the columns of one table. The other columns of the row come from marks before or after it. The row is
-thus reported as it was then, even if it has changed since or was deleted.
+A mark carries the columns of one table. The other columns of the row are taken from marks before or after it. An event
+thus shows the row as it was at the time of the write, even if the row has since been changed or deleted.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ Table = type[models.Model]
 
 
 class Histories:
-    """The marked writes of one batch, by row."""
+    """The marked writes of one batch, grouped by row."""
 
     def __init__(self) -> None:
         self._writes: dict[Table, dict[Key, list[tuple[int, RowValues | None, RowValues | None]]]] = {}
 
     def add(self, model: Table, key: Key, place: int, old: RowValues | None, new: RowValues | None) -> None:
-        """Add a write of a row. Call it for each row in the order of places."""
+        """Add a write of a row. Writes of one row must be added in the order of their places in the batch."""
         self._writes.setdefault(model, {}).setdefault(key, []).append((place, old, new))
 
     def columns_at(self, model: Table, key: Key, place: int) -> RowValues:
-        """Return the columns of a row after the write at a place, its parents' included, as far as known."""
+        """Return the known columns of a row, parents' columns included, after the write at ``place``."""
         own: RowValues = {}
         for at, old, new in self._writes.get(model, {}).get(key, ()):
             if at > place:
@@ -40,7 +40,7 @@ class Histories:
         return {**found, **own}
 
     def keys_of_children(self, model: Table, parent: Table, key: Key, place: int) -> list[Key]:
-        """Return the keys of rows of a model that were deleted after a place and belonged to a parent's row."""
+        """Return the keys of the rows of ``model`` that belonged to a parent's row and were deleted after ``place``."""
         link = model._meta.parents.get(parent)
         if link is None:
             return []

@@ -1,9 +1,11 @@
-"""Conversion of marks to events: a row's old and new groups, and its data, as the mark carries them.
+"""Conversion of trigger marks to events.
 
-A mark carries the columns of one table. Anything else that a binding needs (a parent's columns, lists, columns added
-after the trigger) is read as it is now. If it no longer exists, the binding's groups are drafted to take a snapshot.
-Nothing here takes a lock, because the process that makes events holds the lock of the log's head, and writers must
-never wait for it.
+A mark carries the old and new values of one table's columns. Anything else that a binding needs (a parent's columns,
+lists, columns added after the trigger was installed) is read from the database. If it no longer exists there, all
+groups of the binding are sent a resync.
+
+Nothing here takes a lock. The process that makes events holds the lock of the log's head, and writers must never wait
+for it.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ _READERS: dict[str, Reader] = {
 
 @dataclass(frozen=True)
 class Mark:
-    """The content of a trigger's mark: ``data`` is its JSON text."""
+    """A trigger's mark: its id in the log, and its content as JSON text (``data``)."""
 
     id: int
     data: str
@@ -57,7 +59,11 @@ class Mark:
 
 @dataclass
 class _Write:
-    """One marked write of one row, its columns by attribute name; ``None`` for a side that does not exist."""
+    """One write of one row, as read from a mark.
+
+    ``op`` is the kind of write. ``old`` and ``new`` are the row before and after it, by attribute name; ``None`` if the
+    row did not exist.
+    """
 
     op: str
     old: RowValues | None
@@ -65,7 +71,10 @@ class _Write:
 
 
 def convert(marks: Sequence[Mark], using: str) -> list[list[Draft]]:
-    """Return the events of each mark, in order; an empty list for a table that no longer has listeners."""
+    """Return the events of each mark, in order.
+
+    The list of a mark is empty if no binding listens to its table any more.
+    """
     tables = captured_tables(current_index())
     found: list[list[Draft]] = [[] for _ in marks]
     calls: list[str] = []
@@ -99,12 +108,12 @@ def convert(marks: Sequence[Mark], using: str) -> list[list[Draft]]:
 
 @dataclass(frozen=True)
 class _Place:
-    """The place of a mark in its batch."""
+    """The position of a mark in its batch, and what is known about the batch."""
 
     number: int
     histories: Histories
     using: str
-    #: Whether base managers show every row, by plan, as far as it was determined for the batch.
+    #: Cache of ``shows_every_row``: the ids of plans, and the results.
     shown: dict[int, bool]
 
     def shows_every_row(self, plan: Plan) -> bool:
@@ -126,7 +135,7 @@ def _remember(captured: CapturedTable, places: list[int], writes: list[_Write], 
 
 @contextlib.contextmanager
 def _guarded(captured: CapturedTable, places: list[int], found: list[list[Draft]], using: str) -> Iterator[None]:
-    """Replace the marks of a table that cannot be read by a resync; they must not hold up the log."""
+    """Log an error in the block, and draft a resync for the marks of the table, so that it does not hold up the log."""
     try:
         with transaction.atomic(using=using):
             yield
@@ -142,7 +151,7 @@ def _guarded(captured: CapturedTable, places: list[int], found: list[list[Draft]
 def _joined(found: list[list[Draft]], calls: list[str]) -> list[list[Draft]]:
     """Join the events of one row that come from one ORM call, such as a save of a row in several tables.
 
-    The joined event takes the place of the last of them.
+    The joined event replaces the last of them; the others are removed.
     """
     earlier: dict[tuple[str, str, str], tuple[int, Draft]] = {}
     for place, call in enumerate(calls):
@@ -166,7 +175,7 @@ def _joined(found: list[list[Draft]], calls: list[str]) -> list[list[Draft]]:
 
 
 def _join(before: Draft, after: Draft) -> Draft:
-    """Return the combination of two events of one row."""
+    """Return one event with the effect of two successive events of one row."""
     first, last = dict(before.changes), dict(after.changes)
     was = {group for group in (*first, *last) if first.get(group, last.get(group)) != "create"}
     is_now = {group for group in (*first, *last) if last.get(group, first.get(group)) != "delete"}
@@ -176,7 +185,7 @@ def _join(before: Draft, after: Draft) -> Draft:
 
 
 def _read_writes(captured: CapturedTable, notes: list[str], using: str) -> list[_Write]:
-    """Convert the content of the marks of one table to values."""
+    """Return the writes that the marks of one table describe, with database values converted to Python values."""
     connection = connections[using]
     options = captured.model._meta
     fields = {column_name(field): field for field in options.local_concrete_fields}
@@ -229,10 +238,10 @@ def _draft(captured: CapturedTable, write: _Write, place: _Place) -> list[Draft]
 
 
 def _draft_related(captured: CapturedTable, write: _Write, using: str) -> list[Draft]:
-    """Return the events of rows that are related to the written one."""
+    """Return the events of rows that are sent again because a row related to them was written."""
     drafts: list[Draft] = []
     for plan, hop in captured.listeners.watches:
-        # The table may be a parent's of the model that the relation leads to; they share their keys.
+        # The relation may lead to a child model of this table. Parent and child rows have the same key.
         column = captured.model._meta.pk.attname if hop.column == "pk" else hop.column
         values = {side[column] for side in (write.old, write.new) if side is not None and column in side} - {None}
         for row in _rows_now(plan, hop.lookup, values, using):
@@ -241,9 +250,10 @@ def _draft_related(captured: CapturedTable, write: _Write, using: str) -> list[D
 
 
 def _draft_kept(plan: Plan, row: StoredRow, reporting: tuple[Outlet, ...], using: str) -> list[Draft]:
-    """Return the events of a row that keeps its groups, for the outlets in ``reporting``.
+    """Return the events of a row that stays in its groups, for the outlets in ``reporting``.
 
-    If code makes its groups, its old groups are unknown, because they may depend on the row that was written.
+    If project code computes the groups of an outlet, the old groups are unknown, because they may depend on the row
+    that was written.
     """
     unknown = [outlet for outlet in reporting if outlet.has_group_code]
     known = groups_of(plan, row, using, [outlet for outlet in reporting if outlet not in unknown])
@@ -261,7 +271,7 @@ def _draft_own(plan: Plan, write: _Write, key: str, place: _Place) -> list[Draft
         field.attname not in side and field.attname not in others for side in sides for field in plan.fields
     ):
         now = next(iter(_rows_now(plan, "pk", [pk], using)), None)
-    # Whether the project's base manager showed the row before the write cannot be known.
+    # A base manager can only be asked about the present row, not about the row before the write.
     is_known = shows_all or (write.old is None and now is not None)
     old, new = (_overlaid(plan, now, others, side, using) for side in (write.old, write.new))
     if not is_known or (old is None) != (write.old is None) or (new is None) != (write.new is None):
@@ -272,9 +282,9 @@ def _draft_own(plan: Plan, write: _Write, key: str, place: _Place) -> list[Draft
 
 
 def _draft_children(plan: Plan, lookup: str, parent: type[models.Model], write: _Write, place: _Place) -> list[Draft]:
-    """Return the events of child rows whose parent's table was written.
+    """Return the events of child rows whose parent row was updated.
 
-    Inserts and deletes of the child's rows are reported by the marks of its own table.
+    Inserts and deletes of child rows are reported by the marks of the child's own table.
     """
     if write.old is None or write.new is None:
         return []
@@ -305,8 +315,8 @@ def _lost_plans(plans: Iterable[Plan], using: str) -> list[Draft]:
 
 
 def _rows_now(plan: Plan, lookup: str, keys: Iterable[Key], using: str) -> list[StoredRow]:
-    """Return rows as they are now, not locked."""
-    # A to-many relation finds a row more than once, so the keys are a query of their own.
+    """Return the present rows whose field ``lookup`` has one of the values ``keys``, without locking them."""
+    # A lookup across a to-many relation returns duplicate rows, so the keys are selected in a subquery.
     found = all_rows(plan.model, using).filter(**{f"{lookup}__in": list(keys)}).values("pk")
     return read_rows(plan, all_rows(plan.model, using).filter(pk__in=found), plan.fields, is_locked=False)
 
@@ -314,9 +324,9 @@ def _rows_now(plan: Plan, lookup: str, keys: Iterable[Key], using: str) -> list[
 def _overlaid(
     plan: Plan, now: StoredRow | None, others: Mapping[str, object], side: Mapping[str, object] | None, using: str
 ) -> StoredRow | None:
-    """Return the row of a mark, with the missing columns from other marks or as they are now.
+    """Return the row of a mark, with missing columns taken from other marks or from the present row.
 
-    Returns ``None`` if some of them no longer exist.
+    Returns ``None`` if a column is in neither.
     """
     if side is None:
         return None

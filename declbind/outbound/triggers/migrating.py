@@ -1,7 +1,8 @@
 """Removal of SQLite's triggers during a migration.
 
-SQLite's triggers depend on the columns that they name. A migration that removes such a column would fail, and one
-that recreates the table would drop the trigger silently. PostgreSQL's triggers look up the columns at run time.
+SQLite's triggers depend on the columns that they name. A migration that removes such a column would fail, and a
+migration that recreates the table would silently drop the trigger. PostgreSQL's triggers look up the columns at run
+time.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _taken_out: set[str] = set()
 
 
 def take_out(using: str, plan: Sized = (), **kwargs: object) -> None:
-    """Remove the triggers if there is anything to migrate."""
+    """Remove the triggers if the migration plan is not empty."""
     if not plan or using != database_alias() or connections[using].vendor != "sqlite" or using in _taken_out:
         return
     if upkeep.remove(using):
@@ -31,7 +32,10 @@ def take_out(using: str, plan: Sized = (), **kwargs: object) -> None:
 
 
 def put_back(using: str, **kwargs: object) -> None:
-    """Install the triggers that bindings need now, and announce the gap: the migration's writes were not captured."""
+    """Install the triggers that bindings need now, and make subscribers take a snapshot.
+
+    The writes of the migration were not captured.
+    """
     if using not in _taken_out:
         return
     _taken_out.discard(using)
@@ -46,6 +50,6 @@ def put_back(using: str, **kwargs: object) -> None:
 
 
 def install() -> None:
-    """Connect to the signals of migrations."""
+    """Connect the functions of this module to the migration signals."""
     pre_migrate.connect(take_out, dispatch_uid="declbind.triggers.take_out")
     post_migrate.connect(put_back, dispatch_uid="declbind.triggers.put_back")

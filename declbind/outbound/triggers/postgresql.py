@@ -1,8 +1,8 @@
-"""Triggers on PostgreSQL: one for each kind of statement, which reads all rows that the statement wrote.
+"""Triggers on PostgreSQL: one per table for each kind of statement.
 
-The rows of a statement come as transition tables, so that a large statement is one mark and costs one function call.
-Each table has a function, which runs with the privileges of its owner: other programs need no privilege to write to
-the log.
+A trigger reads the rows that the statement wrote from transition tables, so a large statement costs one function call
+and one mark. Each table has a trigger function. It runs with the privileges of its owner, so other programs need no
+privilege to write to the log.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ COUNT_SQL = (
 )
 REPORTED_SQL = f"SELECT set_config('declbind.writer', %s, %s), {COUNT_SQL}"
 VERIFIED_SQL = f"{COUNT_SQL} = {len(EVENTS)}"
-#: Sets the ORM call that marks belong to.
+#: Sets the identifier of the ORM call, which the triggers copy into marks.
 CALL_SQL = "SELECT set_config('declbind.call', %s, true)"
 
-#: The function of a table. Its statements name the columns, which makes them four times as fast as statements built at
-#: run time. The latter are used if the table has lost a column since: a write must not fail because of it.
+#: The trigger function of a table. Its static statements name the columns and are four times as fast as statements
+#: built at run time. If a named column has been dropped, the function builds the statement at run time, so that the
+#: write does not fail.
 _FUNCTION_BODY = """
 #variable_conflict use_variable
 DECLARE
@@ -112,7 +113,8 @@ END
 #: A placeholder for the log's table when a function is compared with its expected text.
 _EVENTS_PLACE = "the_log"
 _SCHEMA_SQL = "SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'declbind_event'::regclass"
-#: Settings that the text of a value and the lookup of the log depend on, fixed whatever the writer's session sets.
+#: The settings that determine how values are written as text and where the log is found. They override the settings of
+#: the writer's session.
 _SETTINGS = (
     "search_path = pg_catalog, pg_temp",
     "datestyle = 'ISO, YMD'",
@@ -149,9 +151,9 @@ def remove_sql(triggers: list[tuple[str, str]], connection: Connection) -> list[
 
 
 def function_sql(table: WantedTable, connection: Connection) -> list[str]:
-    """Return the statements that make the function of a table, in the schema of the log.
+    """Return the statements that create the trigger function of a table, in the schema of the log.
 
-    Its comment is the name that the model gives to the table, which may include a schema.
+    The comment on the function is the model's name for the table, which may include a schema.
     """
     schema = _schema(connection)
     body = _body(table, f"{schema}.declbind_event").replace("'", "''")
@@ -165,8 +167,7 @@ def function_sql(table: WantedTable, connection: Connection) -> list[str]:
 
 
 def _body(table: WantedTable, events: str) -> str:
-    # Each column is written as text by its type, which reads the text back without loss. JSON columns become part of
-    # the note.
+    # Each value is cast to text, which its type reads back without loss. JSON values are embedded as JSON.
     image = ", ".join(
         f"{_text(name)}, CASE WHEN pg_typeof(one.{_quoted(name)}) IN ('json'::regtype, 'jsonb'::regtype)"
         f" THEN to_jsonb(one.{_quoted(name)}) ELSE to_jsonb(one.{_quoted(name)}::text) END"
@@ -196,7 +197,7 @@ def _function(table: str) -> str:
 
 
 def load_found(connection: Connection) -> dict[tuple[str, str], str]:
-    """Return the installed declbind triggers: (table, event) -> fingerprint, or "disabled"."""
+    """Return the installed declbind triggers as (table, event) -> fingerprint, or "disabled" for a disabled trigger."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT coalesce(obj_description(function.oid, 'pg_proc'), class.relname), trigger.tgname,"
@@ -218,7 +219,7 @@ def load_found(connection: Connection) -> dict[tuple[str, str], str]:
 
 
 def fingerprint(table: WantedTable, event: str, connection: Connection) -> str:
-    """Return the value that ``load_found`` gives for an up-to-date trigger."""
+    """Return the fingerprint that ``load_found`` returns for a trigger that is up to date."""
     return _digest(_body(table, _EVENTS_PLACE))
 
 
@@ -233,7 +234,7 @@ def _drop(table: str, event: str, connection: Connection) -> str:
 
 
 def _quoted(name: str) -> str:
-    """Quote a name as Django does: a name in quotes stays unchanged."""
+    """Quote a name as Django does: a name that is already quoted is returned unchanged."""
     return name if name.startswith('"') and name.endswith('"') else f'"{name}"'
 
 
@@ -253,11 +254,11 @@ def _schema(connection: Connection) -> str:
 
 
 def read_images(model: type[models.Model], names: list[str], notes: list[str], connection: Connection) -> list[Image]:
-    """Return the rows that notes carry, with the values of the columns ``names``."""
+    """Return the rows in the marks ``notes`` (JSON texts), with the values of the columns ``names`` in that order."""
     quote = connection.ops.quote_name
     chosen = ", ".join(f"image.{quote(name)}" for name in names)
     with connection.cursor() as cursor:
-        # The texts are passed on unchanged: numbers in them may exceed Python's floats.
+        # The JSON text is passed to the server unparsed, because Python's floats may lose digits of its numbers.
         cursor.execute(
             f"SELECT one.place, side.name, {chosen} FROM jsonb_array_elements(%s::jsonb)"
             " WITH ORDINALITY AS one(value, place), (VALUES ('old'), ('new')) AS side(name),"

@@ -1,8 +1,8 @@
-"""The tables that are reported by their triggers, and the context that an ORM write adds to the marks.
+"""The choice between triggers and hooks for each table, and the context that an ORM write adds to marks.
 
-The hooks stand down for a table whose triggers are all installed. Each write checks this in its own transaction. A
-mark carries the writer, the program, and the ORM call that it belongs to. PostgreSQL's triggers read these from a
-setting of the session. On SQLite they are stored after the call.
+If all triggers of a table are installed, the hooks do not report it. Each write checks this in its own transaction. The
+context of a mark is the writer, the program, and the ORM call. PostgreSQL's triggers read it from a session setting. On
+SQLite it is added to the marks after the call.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from declbind.outbound.statements import fetch
 
 from . import postgresql, sqlite
 
-#: Which of a table's triggers exist.
+#: How many of a table's triggers are installed.
 Triggers = Literal["all", "some", "none"]
-#: Stands for all tables, among those whose marks are not to be reported.
+#: Means "all tables" in the set of tables whose marks are not reported.
 EVERY_TABLE = "*"
 
 
 def find_triggers(table: str, using: str, *, may_be_known: bool = False) -> Triggers:
     """Return which of a table's triggers are installed; on PostgreSQL, also set the session's writer.
 
-    With ``may_be_known``, the last answer on the connection is enough, if its triggers know the writer.
+    With ``may_be_known``, the cached result of the connection is returned if it was found for the present writer.
     """
     connection = connections[using]
     if connection.needs_rollback:
@@ -59,23 +59,24 @@ def _describe(count: int, events: Sequence[str]) -> Triggers:
 
 
 def split_call(text: str) -> tuple[str, frozenset[str]]:
-    """Return the call of a mark, and the tables whose marks of this call are not to be reported."""
+    """Split the ``call`` value of a mark into the call's identifier and the tables whose marks are not reported."""
     call, _, tables = text.partition("-")
     return call, frozenset(tables.split("\x1f")) - {""}
 
 
 def forget_reported(connection: Connection) -> None:
-    """Drop what is cached about triggers on a connection."""
+    """Drop the cached state of triggers on a connection."""
     vars(connection).pop("declbind_reported", None)
 
 
 @dataclass(frozen=True)
 class _Known:
-    """The tables whose triggers were installed at the last check on a connection, and the writer that they know."""
+    """The tables whose triggers were all installed at the connection's last check, and the writer set at that time."""
 
     writer: tuple[str, str]
     session: object
-    #: The callbacks of the transaction that the writer was set in. Django replaces the list when it ends.
+    #: The list of commit callbacks, which identifies the transaction. Django replaces the list when the transaction
+    #: ends.
     transaction: object
     tables: set[str] = field(default_factory=set)
 
@@ -93,9 +94,9 @@ class _Known:
 
 
 class Verification:
-    """An extension of an update of one row, which returns whether the triggers of the table were installed.
+    """An extension of the update of one row that also checks whether the triggers of the table are installed.
 
-    ``is_reported`` is ``None`` if no row was updated.
+    After the update, ``is_reported`` is the result of the check. It is ``None`` if no row was updated.
     """
 
     def __init__(self, model: type[models.Model], using: str) -> None:
@@ -103,7 +104,7 @@ class Verification:
         self._model, self._connection = concrete_model(model), connections[using]
 
     def takes(self, query: Query) -> bool:
-        """Return whether the statement of a query is the update."""
+        """Return whether the statement of ``query`` is the update to extend."""
         return bool(self.is_reported is None and query.get_meta().concrete_model is self._model)
 
     def extend(self, sql: str, params: Sequence[SqlValue]) -> tuple[str, Sequence[SqlValue]]:
@@ -112,7 +113,7 @@ class Verification:
         return f"{sql} RETURNING {postgresql.VERIFIED_SQL} AS declbind_is_reported", (*params, table)
 
     def finish(self, cursor: Cursor) -> int:
-        """Read the answer; return the number of rows."""
+        """Set ``is_reported`` from the result of the statement; return the number of updated rows."""
         rows = fetch(cursor, ["declbind_is_reported"])
         if rows:
             self.is_reported = all(row[0] for row in rows)
@@ -121,10 +122,10 @@ class Verification:
 
 
 class MarkedCall:
-    """One ORM call whose rows are marked by triggers. Begin and end it in one transaction.
+    """One ORM call whose rows are marked by triggers.
 
-    ``unreported`` are the tables whose marks are not to be reported, because the hooks report them, or because the
-    write is not to be captured.
+    Call ``begin`` and ``end`` in one transaction. ``unreported`` are the tables whose marks are not reported, because
+    the hooks report these tables or because the write is not to be captured.
     """
 
     def __init__(self, using: str, *, has_many_tables: bool = False, unreported: Iterable[str] = ()) -> None:
@@ -134,14 +135,14 @@ class MarkedCall:
         self._last = 0
 
     def begin(self) -> None:
-        """Record the last existing mark, or pass the call to the triggers."""
+        """Tell PostgreSQL's triggers which call follows; on SQLite, store the position of the last mark."""
         if self._connection.vendor == "sqlite":
             self._last = _ask(self._connection, sqlite.LAST_SQL, [])[0]
         elif self._id:
             _ask(self._connection, postgresql.CALL_SQL, [self._id])
 
     def end(self) -> None:
-        """Complete the marks of the call."""
+        """Add the context to the marks that the call made on SQLite; clear the call on PostgreSQL."""
         if self._connection.vendor == "sqlite":
             actor, program = entries.writer()
             limit, last = settings.BULK_LIMIT, self._last
@@ -165,7 +166,7 @@ def _run(connection: Connection, sql: str, params: Sequence[SqlValue]) -> None:
 
 @contextlib.contextmanager
 def _cursor(connection: Connection) -> Iterator[Cursor]:
-    """Open a cursor that bypasses Django's, so that the application does not count these queries among its own."""
+    """Open a driver cursor directly, so that query counts and wrappers of the application do not see these queries."""
     connection.ensure_connection()
     with connection.wrap_database_errors, contextlib.closing(connection.create_cursor()) as cursor:
         yield cursor

@@ -1,7 +1,8 @@
-"""Triggers on SQLite: one for each kind of write of a row. Marks hold values as SQL literals, without loss.
+"""Triggers on SQLite: one per table for each kind of row write.
 
-``INSERT OR REPLACE`` fires no trigger for a row that it replaces, unless ``recursive_triggers`` is on. A trigger
-before each insert records the conflicting rows, and the one after it checks whether they were deleted.
+Marks store values as SQL literals, without loss. ``INSERT OR REPLACE`` fires no trigger for a row that it replaces,
+unless ``recursive_triggers`` is on. A trigger before each insert therefore records the conflicting rows, and the
+trigger after the insert checks whether they were deleted.
 """
 
 from __future__ import annotations
@@ -17,18 +18,20 @@ from declbind.outbound import entries
 
 from .tables import SIDES, Image, WantedTable
 
-#: The kind of write that replaces rows, and the kind of such a row's mark until it is known to be deleted.
+#: The name of the trigger that runs before inserts, and the ``op`` of the marks that it makes. The trigger after the
+#: insert changes the ``op`` if the row was deleted.
 REPLACE, CANDIDATE = "replace", "CANDIDATE"
-#: A row can replace at most as many rows as there are unique constraints.
+#: The maximum number of rows that one insert can replace: one for each unique constraint.
 MAX_REPLACED = 16
 EVENTS = ("insert", "update", "delete", REPLACE)
-#: The number of a table's triggers.
+#: Counts the installed triggers of a table.
 REPORTED_SQL = (
     "SELECT COUNT(*) FROM sqlite_master WHERE type = 'trigger' AND tbl_name = %s AND name IN"
     " ('declbind_insert_' || tbl_name, 'declbind_update_' || tbl_name, 'declbind_delete_' || tbl_name,"
     " 'declbind_replace_' || tbl_name)"
 )
-#: The last mark before an ORM call, and the values that the marks after it are given. ``after`` distinguishes calls.
+#: ``LAST_SQL`` reads the last id before an ORM call. ``COMPLETE_SQL`` adds the context to marks with greater ids.
+#: ``after`` distinguishes calls.
 LAST_SQL = "SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'declbind_event'"
 COMPLETE_SQL = (
     "UPDATE declbind_event SET actor = %s, origin = %s, data = json_set(data, '$.call', json(%s), '$.after', %s,"
@@ -70,7 +73,7 @@ def remove_sql(triggers: list[tuple[str, str]], connection: Connection) -> list[
 
 
 def load_found(connection: Connection) -> dict[tuple[str, str], str]:
-    """Return the installed declbind triggers: (table, event) -> fingerprint."""
+    """Return the installed declbind triggers as (table, event) -> fingerprint."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT tbl_name, name, sql FROM sqlite_master WHERE type = 'trigger' AND substr(name, 1, 9) = 'declbind_'"
@@ -79,7 +82,7 @@ def load_found(connection: Connection) -> dict[tuple[str, str], str]:
 
 
 def fingerprint(table: WantedTable, event: str, connection: Connection) -> str:
-    """Return the value that ``load_found`` gives for an up-to-date trigger."""
+    """Return the fingerprint that ``load_found`` returns for a trigger that is up to date."""
     return _digest(_create(table, event, connection))
 
 
@@ -102,10 +105,11 @@ def _create(table: WantedTable, event: str, connection: Connection) -> str:
 
 
 def _create_replace(table: WantedTable, connection: Connection) -> str:
-    """Return the statement of the trigger that records the rows which a new row may replace.
+    """Return the statement that creates the trigger before inserts, which records the rows that a new row may replace.
 
-    ``INSERT OR REPLACE`` deletes them without firing their triggers, and before an insert it is not known whether it
-    is one. The rows are therefore candidates, until the trigger after the insert finds that they were deleted.
+    ``INSERT OR REPLACE`` deletes these rows without firing their triggers. Before the insert it is not known whether
+    the statement is such an insert. The trigger therefore marks the rows as candidates, and the trigger after the
+    insert reports those that were deleted.
     """
     quote = connection.ops.quote_name
     found = " OR ".join(
@@ -125,7 +129,7 @@ def _create_replace(table: WantedTable, connection: Connection) -> str:
 def _unique_columns(table: WantedTable, connection: Connection) -> list[list[str]]:
     """Return the columns of the primary key, and those of each unconditional unique index of whole columns."""
     connection.ensure_connection()
-    # This bypasses Django's cursor: a page that shows the states of many tables would make a query for each.
+    # This bypasses Django's cursor, so that a page which shows many tables does not count a query for each.
     with connection.wrap_database_errors:
         rows = connection.connection.execute(
             "SELECT found.name, part.name FROM pragma_index_list(?) AS found, pragma_index_info(found.name) AS part"
@@ -161,7 +165,7 @@ def _digest(text: str) -> str:
 
 
 def read_images(model: type[models.Model], names: list[str], notes: list[str], connection: Connection) -> list[Image]:
-    """Return the rows that notes carry, with the values of the columns ``names``."""
+    """Return the rows in the marks ``notes`` (JSON texts), with the values of the columns ``names`` in that order."""
     return [
         Image(place, side, [_value(note[side].get(name)) for name in names])
         for place, note in enumerate(map(json.loads, notes))
@@ -171,7 +175,7 @@ def read_images(model: type[models.Model], names: list[str], notes: list[str], c
 
 
 def _value(literal: str | None) -> object:
-    """Return the value of a literal as ``quote()`` writes it."""
+    """Return the Python value of an SQL literal as written by SQLite's ``quote()``."""
     if literal is None or literal == "NULL":
         return None
     if literal[0] == "'":

@@ -16,27 +16,27 @@ from declbind.outbound.plans import Plan
 
 @dataclass(frozen=True)
 class WantedTable:
-    """One table whose writes are to be marked."""
+    """A table that needs triggers."""
 
     name: str
     key: str
-    #: Columns that marks carry, the key among them, in the table's order.
+    #: The columns that marks carry, the key included, in the order of the table.
     columns: tuple[str, ...]
-    #: The streams that need it.
+    #: The streams that need the triggers.
     streams: tuple[str, ...]
-    #: If one statement writes more rows than this, it is marked as a whole.
+    #: A statement that writes more rows than this gets one mark without values.
     limit: int
 
 
-#: A row before a write and after it.
+#: The two versions of a row in a mark: before and after the write.
 Side = Literal["old", "new"]
 SIDES: tuple[Side, ...] = ("old", "new")
 
 
 class Image(NamedTuple):
-    """A row as a mark carries it, before or after the write."""
+    """One version of a row in a mark."""
 
-    #: The place of the mark among those that were read.
+    #: The index of the mark in the list that was read.
     place: int
     side: Side
     #: The values of the requested columns.
@@ -45,16 +45,16 @@ class Image(NamedTuple):
 
 @dataclass(frozen=True)
 class CapturedTable:
-    """The meaning of a mark of a table: a model whose own table it is, and its listeners."""
+    """One model that is stored in a marked table, and its listeners."""
 
     model: type[models.Model]
     listeners: TableListeners
 
 
 def captured_tables(index: Index) -> dict[str, list[CapturedTable]]:
-    """Return the tables that bindings with triggers listen to, by name, for each model that has them.
+    """Return the tables that bindings with triggers listen to: table name -> one entry for each model stored in it.
 
-    Each model reads the columns through fields of its own, so that models with the same table are kept apart.
+    Models that share a table are kept apart, because each reads the columns through its own fields.
     """
     return {
         name: [
@@ -70,7 +70,7 @@ def table_models(model: type[models.Model]) -> list[type[models.Model]]:
 
 
 def wanted_tables(index: Index) -> list[WantedTable]:
-    """Return the tables that need triggers, by name."""
+    """Return the tables that need triggers, sorted by name."""
     wanted = []
     for name, captured in captured_tables(index).items():
         key = captured[0].model._meta.pk
@@ -87,7 +87,7 @@ def wanted_tables(index: Index) -> list[WantedTable]:
 
 
 def _columns_of(captured: CapturedTable) -> list[str]:
-    """Return the columns that a model's listeners need, in the order of the model."""
+    """Return the columns that a model's listeners need, in the order of the model's fields."""
     options = captured.model._meta
     fields: set[object] = {options.pk}
     for plan, _ in captured.listeners.family:

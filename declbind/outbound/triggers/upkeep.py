@@ -1,4 +1,4 @@
-"""Installation and removal of triggers, and the comparison with what bindings need."""
+"""Installation, removal and inspection of triggers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Found = dict[tuple[str, str], str]
 
 
 class Dialect(Protocol):
-    """A module that expresses the wanted triggers in a database's SQL."""
+    """The interface of a module that generates the trigger SQL of one database."""
 
     @property
     def EVENTS(self) -> tuple[str, ...]:
@@ -36,7 +36,7 @@ class Dialect(Protocol):
         """Return the installed declbind triggers."""
 
     def fingerprint(self, table: WantedTable, event: str, connection: Connection) -> str:
-        """Return the value that ``load_found`` gives for an up-to-date trigger."""
+        """Return the fingerprint that ``load_found`` returns for a trigger that is up to date."""
 
 
 _DIALECTS: dict[str, Dialect] = {"postgresql": postgresql, "sqlite": sqlite}
@@ -57,12 +57,12 @@ class TableState:
     table: str
     streams: tuple[str, ...]
     state: str
-    #: The kinds of write that are not marked, such as "update".
+    #: The kinds of write that no installed trigger marks, such as "update".
     unmarked: tuple[str, ...] = ()
 
     @property
     def is_well(self) -> bool:
-        """Return whether every write of the table is marked as the bindings require."""
+        """Return whether every write of the table gets a mark with the columns that bindings require."""
         return self.state == "installed"
 
 
@@ -72,7 +72,7 @@ def is_supported(using: str) -> bool:
 
 
 def load_states(using: str, index: Index | None = None) -> list[TableState]:
-    """Return the state of each table that has triggers or needs them, by name."""
+    """Return the state of each table that has triggers or needs them, sorted by name."""
     wanted = wanted_tables(index or current_index())
     if not is_supported(using):
         return [TableState(table.name, table.streams, "missing", ("insert", "update", "delete")) for table in wanted]
@@ -96,7 +96,7 @@ def _state_of(table: WantedTable, found: Found, connection: Connection, dialect:
 
 
 def install_sql(using: str) -> list[str]:
-    """Return the statements of ``install``."""
+    """Return the statements that ``install`` would execute."""
     connection, dialect = connections[using], _dialect(using)
     tables = wanted_tables(current_index())
     statements = dialect.install_sql(tables, connection)
@@ -106,9 +106,9 @@ def install_sql(using: str) -> list[str]:
 
 
 def install(using: str) -> None:
-    """Install the triggers that bindings need, and remove the others: all or none.
+    """Install the triggers that bindings need and remove all other declbind triggers, in one transaction.
 
-    Earlier writes may not have been captured, so subscribers are asked to take a snapshot.
+    Earlier writes may not have been captured, so subscribers are made to take a snapshot.
     """
     uncaptured = [state.table for state in load_states(using) if not state.is_well]
     _run(install_sql(using), using)
@@ -116,7 +116,7 @@ def install(using: str) -> None:
 
 
 def remove(using: str) -> int:
-    """Remove all declbind triggers; return how many tables had some."""
+    """Remove all declbind triggers; return the number of tables that had any."""
     connection, dialect = connections[using], _dialect(using)
     found = sorted(dialect.load_found(connection))
     _run(dialect.remove_sql(found, connection), using)
@@ -124,7 +124,7 @@ def remove(using: str) -> int:
 
 
 def announce_gap(tables: Iterable[str], using: str) -> None:
-    """Make the subscribers of tables take a snapshot, because writes to these were not captured."""
+    """Make the subscribers of tables take a snapshot, because writes to the tables were not captured."""
     captured = captured_tables(current_index())
     with transaction.atomic(using=using):
         batch = Batch(using)
