@@ -14,7 +14,7 @@ from channels.consumer import AsyncConsumer
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error as DatabaseError
 
-from declbind.asgi_types import NO_SCOPE, Receive, Scope, Send
+from declbind.asgi_types import NO_SCOPE, Receive, RoutedApplication, Scope, Send
 from declbind.bindings import Binding
 from declbind.conf import settings
 from declbind.core import frames
@@ -48,12 +48,12 @@ class BindingConsumer(AsyncConsumer):
     """
 
     @classmethod
-    def as_asgi(cls, **initkwargs: object) -> Any:
+    def as_asgi(cls, **initkwargs: object) -> RoutedApplication:
         """Return an ASGI application that makes an instance for each connection.
 
         This replaces Channels' own method, whose coroutine would keep the scope in memory as long as the socket is
-        open. The result has no narrower type because Channels' routers read it from Django's ``path``, which is typed
-        for views.
+        open. For type checkers, the result can also be called as a view, which never returns: Channels' routers read
+        it from Django's ``path``, which is typed for views.
 
         Args:
             **initkwargs: Passed to the class for each connection.
@@ -68,10 +68,12 @@ class BindingConsumer(AsyncConsumer):
             can_be_cancelled = task is not None and type(task).cancel is asyncio.Task.cancel
             return connection if can_be_cancelled else asyncio.create_task(connection)
 
-        application.consumer_class = cls  # type: ignore[attr-defined]
-        application.consumer_initkwargs = initkwargs  # type: ignore[attr-defined]
-        update_wrapper(application, cls, updated=())
-        return application
+        routed: Any = application
+        routed.consumer_class = cls
+        routed.consumer_initkwargs = initkwargs
+        update_wrapper(routed, cls, updated=())
+        made: RoutedApplication = routed
+        return made
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection until either side closes it.

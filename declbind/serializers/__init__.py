@@ -16,6 +16,7 @@ from functools import lru_cache
 from django.core.serializers.json import DjangoJSONEncoder
 from django.utils.module_loading import import_string
 
+from declbind import signals
 from declbind.conf import registered_serializers, serializer_names, settings
 from declbind.django_types import Column
 
@@ -45,6 +46,8 @@ def get_serializer(name: str) -> Serializer:
 def register_serializer(name: str, serializer: Serializer) -> None:
     """Add a serializer from code, as an app's ``ready()`` may do.
 
+    The order of the apps does not matter: bindings that name the serializer are validated again.
+
     Args:
         name: The name that records use.
         serializer: A callable that takes the row and the binding.
@@ -54,7 +57,9 @@ def register_serializer(name: str, serializer: Serializer) -> None:
     """
     if name in serializer_names() and registered_serializers.get(name) is not serializer:
         raise ValueError(f"Serializer {name!r} exists already; choose another name.")
-    registered_serializers[name] = serializer
+    if name not in registered_serializers:
+        registered_serializers[name] = serializer
+        signals.serializer_registered.send(sender=serializer)
 
 
 @lru_cache(maxsize=64)
