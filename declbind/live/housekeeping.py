@@ -1,4 +1,4 @@
-"""The periodic work of a hub beside its pump.
+"""The periodic work of a hub, beside reading the log.
 
 It stores traffic, connections and metrics, renews the heartbeat, deletes old rows, checks permissions, and closes stuck
 or unused sockets.
@@ -63,8 +63,8 @@ async def run_housekeeping(hub: Household) -> None:
     done: dict[Task, float] = {revalidate_all: time.monotonic()}
     while True:
         tasks: tuple[tuple[Task, float], ...] = (
-            # The heartbeat comes first, because the rows of a process without one are treated as those of a dead
-            # process.
+            # The heartbeat comes first, because a process without one is considered dead, and its rows are deleted or
+            # closed.
             (beat, settings.HEARTBEAT_SECONDS),
             (end_sessions, 0.0),
             (write_traffic, 0.0),
@@ -100,7 +100,7 @@ async def write_counts(hub: Household) -> None:
 
 
 async def write_connections(hub: Household) -> None:
-    """Store connections that were opened, closed or changed their subscriptions."""
+    """Store the connections that were opened, were closed, or changed their subscriptions."""
     if hub.traffic.watched:
         hub.connection_log.look_at_queues(hub.sockets())
     while changes := hub.connection_log.take():
@@ -141,7 +141,7 @@ async def revalidate_all(hub: Household) -> None:
 
 
 def end_unused(hub: Household) -> None:
-    """Close each socket that nobody uses or whose reader is stuck."""
+    """Close each socket that has been idle for too long or whose reader is stuck."""
     for socket in hub.sockets():
         if socket.is_stuck(time.monotonic()):
             socket.overflow()
@@ -150,7 +150,7 @@ def end_unused(hub: Household) -> None:
 
 
 async def watch_readers(hub: Household) -> None:
-    """Close sockets with stuck readers and sockets that nobody uses. Needs no database."""
+    """Call ``end_unused`` regularly. Needs no database."""
     while True:
         end_unused(hub)
         await asyncio.sleep(1.0)
