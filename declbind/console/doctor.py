@@ -1,4 +1,4 @@
-"""The doctor: an examination of the running installation, with the remedy for each fault."""
+"""The doctor, which examines the running installation and names the remedy for each fault."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ PATIENCE_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Finding:
-    """One result: "ok", "note" (worth knowing) or "bad", its meaning, and the remedy if it is not ok."""
+    """One result: its level ("ok", "note" or "bad"), its meaning, and the remedy if it is not "ok".
+
+    A "note" is worth knowing but no fault.
+    """
 
     name: str
     level: Level
@@ -45,7 +48,7 @@ class Finding:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong here."""
+        """Whether the examined part is in order."""
         return self.level != "bad"
 
     def as_json(self) -> dict[str, object]:
@@ -62,8 +65,9 @@ class Finding:
 def examine(using: str, seconds: float | None = None) -> list[Finding]:
     """Return all findings for the log and the records in database ``using``. Rings the doorbell once; changes nothing.
 
-    An examination that fails is a finding too, and the others go on. With ``seconds``, it ends after about that time:
-    long queries are cancelled if the database supports it, and skipped examinations are reported.
+    If an examination fails, this is reported as a finding, and the others go on. With ``seconds``, the doctor ends
+    after about that time: long queries are cancelled if the database supports it, and skipped examinations are
+    reported.
     """
     deadline = None if seconds is None else time.monotonic() + seconds
     migrated = _guarded("migrations", lambda: _migrations(using), using, deadline)
@@ -261,7 +265,7 @@ def _log(using: str) -> Iterator[Finding]:
         "ok",
         f"Epoch {head.epoch}, offset {head.offset}, the oldest event kept is {head.min_offset} ({kept} in all).",
     )
-    # If ids are the numbers, readers stop at a trigger's note until events are made of it.
+    # If ids are the offsets, readers stop at a trigger's mark until it has been converted to events.
     sequenced = history.needs_sequencer(using)
     unread = Q(seq__isnull=True) if sequenced else Q(kind=Event.MARK)
     waiting = Event.objects.using(using).filter(unread)
@@ -324,7 +328,7 @@ def _errors(using: str) -> Iterator[Finding]:
         yield Finding("errors", "ok", "No errors in the last hour.")
         return
     last = recent.order_by("-id").first()
-    # Without the message, because the text of an exception may quote a row.
+    # The message is left out, because the text of an exception may quote a row.
     text = f"{last.stream} {last.outcome}".strip() if last else ""
     yield Finding(
         "errors",
