@@ -24,7 +24,7 @@ from .bindings import stored_registry
 def check_memory_database(**kwargs: object) -> list[CheckMessage]:
     """Check that the database is not in the memory of one process (W012). Makes no query.
 
-    There is no warning while Django's test runner uses such a database in place of the configured one.
+    There is no warning while Django's test runner replaces the configured database by one in memory.
     """
     using = database_alias()
     if reach_of(using) == "everybody" or is_test_database(using):
@@ -43,9 +43,9 @@ def check_memory_database(**kwargs: object) -> list[CheckMessage]:
 
 
 def check_tables(databases: Sequence[str] | None = None, **kwargs: object) -> list[CheckMessage]:
-    """Check that the tables of declbind are in the database that the routers name for them (W013).
+    """Check that declbind's tables are in the database to which the routers send them (W013).
 
-    Nothing is checked if it is not among ``databases``, or if no app has been migrated there yet.
+    Nothing is checked if that database is not among ``databases``, or if no app has been migrated there yet.
     """
     using = database_alias()
     if using not in (databases or ()):
@@ -98,7 +98,7 @@ def check_pool(**kwargs: object) -> list[CheckMessage]:
 
 
 def check_triggers(databases: Sequence[str] | None = None, **kwargs: object) -> list[CheckMessage]:
-    """Check that each trigger that a binding asks for is installed (W007).
+    """Check that all triggers that bindings need are installed (W007).
 
     Nothing is checked if the database is not among ``databases`` or is not migrated yet.
     """

@@ -73,9 +73,10 @@ class StepDescriptions:
     def describe(
         self, names: Sequence[str], entered: Collection[str], last: str, error: ClientError | None, course: Any = None
     ) -> list[Step]:
-        """Describe the steps in order.
+        """Return one step for each name, in order.
 
-        These are the steps that were entered, and ``last``, at which the request ended ("" if it was not refused).
+        A step is skipped if its name was not ``entered``, and refused if it is ``last``, at which the request ended (""
+        if the request passed).
         """
         if last and last not in names:
             last = [name for name in names if name in entered][-1]
