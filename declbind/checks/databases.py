@@ -111,8 +111,8 @@ def check_triggers(databases: Sequence[str] | None = None, **kwargs: object) -> 
         return [_no_triggers(asking, connections[using].display_name)] if asking else []
     return [
         CheckWarning(
-            f"Raw SQL and other programs may not be captured: the triggers of table {state.table!r} are {state.state}, "
-            f"and {', '.join(map(repr, state.streams))} ask for them.",
+            f"Raw SQL and other programs may not be captured for {', '.join(map(repr, state.streams))}: the triggers "
+            f"of table {state.table!r} are {state.state}.",
             hint="Run `manage.py declbind triggers --install`; `--sql` prints what it does.",
             id="declbind.W007",
         )
@@ -124,8 +124,8 @@ def check_triggers(databases: Sequence[str] | None = None, **kwargs: object) -> 
 def _no_triggers(asking: Sequence[upkeep.TableState], database: str) -> CheckMessage:
     streams = dict.fromkeys(stream for state in asking for stream in state.streams)
     return CheckWarning(
-        f"Raw SQL and other programs are not captured: declbind has no triggers for {database}, and "
-        f"{', '.join(map(repr, streams))} ask for them.",
+        f"Raw SQL and other programs are not captured for {', '.join(map(repr, streams))}: declbind has no triggers "
+        f"for {database}.",
         hint='Set "capture" to "orm", and announce such rows with declbind.touch(queryset).',
         id="declbind.W007",
     )

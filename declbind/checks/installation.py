@@ -45,7 +45,7 @@ def _console(config: AppConfig) -> Iterator[CheckMessage]:
     effect = (
         "Uninstalling or updating it removes or overwrites declbind's files."
         if _is_own(config) and not changed
-        else f"Of declbind's files {_listed(changed) or 'some'} were overwritten, so the console does not work."
+        else f"Files of declbind were overwritten ({_listed(changed) or 'unknown'}), so the console does not work."
     )
     for name in names:
         yield CheckWarning(

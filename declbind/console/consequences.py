@@ -48,7 +48,7 @@ def consequences(
     before = read_meaning(old, held)
     after = read_meaning(new, [name for name in held if name not in accepted])
     if after is None:
-        return (Consequence("~", "cannot be read as it is", widens=True, opens=frozenset(ACTIONS)),)
+        return (Consequence("~", "cannot be read, so its effects are unknown", widens=True, opens=frozenset(ACTIONS)),)
     if old is None:
         off = "" if after.spec.enabled else ", disabled"
         first = Consequence("+", f"is a new binding of {after.label}{off}", key="model")

@@ -162,7 +162,7 @@ _ACTIONS: dict[Kind, str] = {
     "collision": "Try again.",
     "timeout": "Try again when the database is less busy, or raise the limit.",
     "forbidden": "Grant it to the user that DATABASES names, then try again.",
-    "full": "Free some, then try again.",
+    "full": "Free some space, then try again.",
     "damaged": "Check the disk and restore the database from a backup.",
     "duplicate": "Trying again does not help: check the row and the constraint in the message. If the database "
     "generates the key, as after a restore, `manage.py sqlsequencereset` corrects it.",

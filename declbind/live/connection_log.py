@@ -78,7 +78,7 @@ class ConnectionLog:
         end = {"closed_at": timezone.now(), "close_code": code, "close_reason": reason[:120]}
         self._changed.setdefault(socket, {}).update(end)
 
-    def look_at_queues(self, sockets: Sequence[Socket]) -> None:
+    def record_queues(self, sockets: Sequence[Socket]) -> None:
         """Record the connections that have queued frames, and the connections whose queues have become empty."""
         waiting = {socket for socket in sockets if len(socket.connection.outbox)}
         for socket in [*waiting, *(self._queued - waiting)][:MAX_QUEUES]:

@@ -96,7 +96,7 @@ class Edits:
         """Forget which events are outdated, because the database has another configuration history."""
         self._floors.clear()
 
-    def distrust_all(self) -> None:
+    def outdate_all(self) -> None:
         """Treat all events from before the present configuration as outdated, because edits may have been missed."""
         self._floors = dict.fromkeys(self._hub.registry.by_stream, self._hub.registry.version)
 

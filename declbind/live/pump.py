@@ -153,7 +153,7 @@ class Pump:
         hub = self._hub
         await hub.apply_registry(await hub.thread.run(hub.log_reader.newest_registry))
         # Any stream may have been edited, and versions from another epoch cannot be compared.
-        hub.edits.distrust_all()
+        hub.edits.outdate_all()
         await hub.revalidate(hub.sockets())
         hub.continue_at(head, reason)
 

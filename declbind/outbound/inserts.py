@@ -16,10 +16,10 @@ from django.db import connections, models
 from declbind.batches import in_batches
 from declbind.django_types import Key, Method, Rows, concrete_model, through_of
 
-from .also import both_ways, keep_coming, keep_watching
+from .also import both_ways, keep_future, keep_watching
 from .batch import Batch
 from .catalog import facts_of
-from .hooks import Arguments, note_unread
+from .hooks import Arguments, note_unknown_call
 from .index import Relative, TableListeners, current_index, known_index
 from .known_values import stored_row
 from .lists import keep_owners, remember_owners
@@ -40,7 +40,7 @@ def capture_bulk_create(original: Method) -> Method:
             return original(self, *args, **kwargs)
         call = Arguments(HOOKED["bulk_create"], args, kwargs)
         if "objs" not in call.named:
-            note_unread(HOOKED["bulk_create"])
+            note_unknown_call(HOOKED["bulk_create"])
             return original(self, *args, **kwargs)
         objs: Iterable[models.Model] = call.get("objs")
         unique_fields: Sequence[str] | None = call.get("unique_fields")
@@ -64,14 +64,14 @@ def capture_bulk_create(original: Method) -> Method:
             met = _met(model, rows, unique_fields, using) if update_conflicts else []
             earlier = _keys_before_upsert(met or (), using)
             _note_met(batch, model, listeners, family, met)
-            keep_coming(batch, listeners.watches, rows)
+            keep_future(batch, listeners.watches, rows)
             remember_owners(batch, listeners.lists, rows)
             if ignore_conflicts:
                 created, keys = _insert_ignoring(write, model, rows, lambda: write_rows(rows))
             else:
                 created = write.run(lambda: write_rows(rows))
                 keys = [row.pk for row in rows]
-            if met and _met_unseen(model, [key for key in keys or () if key not in earlier], using):
+            if met and _was_updated_unseen(model, [key for key in keys or () if key not in earlier], using):
                 for listener in listeners.plans:
                     batch.lose_track(listener)
             is_new = not (ignore_conflicts or update_conflicts)
@@ -211,7 +211,7 @@ def _keys_before_upsert(met: Sequence[Rows], using: str) -> set[Key]:
     return {key for stored in met for key in stored.values_list("pk", flat=True)}
 
 
-def _met_unseen(model: type[models.Model], keys: Sequence[Key], using: str) -> bool:
+def _was_updated_unseen(model: type[models.Model], keys: Sequence[Key], using: str) -> bool:
     """Return whether this transaction updated, rather than inserted, one of the rows with these keys.
 
     Another transaction committed such a row after the conflicting rows were looked up, so its old groups are unknown.

@@ -19,7 +19,7 @@ from declbind.serializers.lists import list_columns
 from declbind.stored_rows import value_of
 
 from .batch import Batch
-from .hooks import note_unread
+from .hooks import note_unknown_call
 from .index import Index, current_index, known_index
 from .places import is_logged
 from .plans import Plan
@@ -124,7 +124,7 @@ def capture_list_manager(original: Callable[P, type[ListManager]]) -> Callable[P
         if hasattr(manager, "set"):
             manager.set = _capture_set(manager.set)
         else:
-            note_unread(HOOKED["create_forward_many_to_many_manager"])
+            note_unknown_call(HOOKED["create_forward_many_to_many_manager"])
         return manager
 
     return create_forward_many_to_many_manager

@@ -16,7 +16,7 @@ from declbind.django_types import Key, Method
 from . import log
 from .batch import Batch
 from .drafts import Groups
-from .hooks import note_unread
+from .hooks import note_unknown_call
 from .index import Relative, TableListeners, current_index
 from .locks import take_write_lock
 from .saved_rows import key_in, old_groups
@@ -60,7 +60,7 @@ def capture_save_parents(original: Method) -> Method:
             return original(self, cls, using, update_fields, force_insert)
         args, kwargs = (cls, using, update_fields, force_insert, *more), named
         if cls is None or using is None:
-            note_unread(SAVE_PARENTS)
+            note_unknown_call(SAVE_PARENTS)
             return original(self, *args, **kwargs)
         if not cls._meta.parents:
             return original(self, *args, **kwargs)
@@ -68,7 +68,7 @@ def capture_save_parents(original: Method) -> Method:
             return original(self, *args, **kwargs)
         write, pk = ChildSave(connections[using], current_index()), key_in(cls, self)
         listeners = write.listeners = write.listeners_of(cls)
-        others = others_of(listeners.family, cls, cls)
+        others = unsaved_children(listeners.family, cls, cls)
         between = {
             parent: (found, key)
             for parent, key in _parents_with_keys(self, cls, {})
@@ -110,7 +110,9 @@ def _parents_with_keys(
         yield from _parents_with_keys(instance, parent, keys)
 
 
-def others_of(family: Sequence[Relative], table: type[models.Model], concrete: type[models.Model]) -> list[Relative]:
+def unsaved_children(
+    family: Sequence[Relative], table: type[models.Model], concrete: type[models.Model]
+) -> list[Relative]:
     """Return the listeners for child rows of a table that this save does not write.
 
     Child rows of the saved model itself are reported when their own table is saved.
@@ -131,7 +133,7 @@ def read_others(batch: Batch, others: list[Relative], pk: Key) -> None:
             batch.will_change(plan, [pk], lookup)
 
 
-def passes_by(parent: type[models.Model], update_fields: Container[str] | None) -> bool:
+def writes_nothing_of(parent: type[models.Model], update_fields: Container[str] | None) -> bool:
     """Return whether ``save(update_fields=...)`` of a child writes no column of this parent or of its parents."""
     return update_fields is not None and not any(
         field.name in update_fields or field.attname in update_fields for field in parent._meta.concrete_fields

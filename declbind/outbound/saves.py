@@ -15,14 +15,14 @@ from django.db import connections, models
 from declbind.conf import settings
 from declbind.django_types import Key, Method, concrete_model
 
-from .also import both_ways, keep_coming, keep_watching
+from .also import both_ways, keep_future, keep_watching
 from .catalog import facts_of
 from .drafts import Groups
-from .hooks import Arguments, note_unread
+from .hooks import Arguments, note_unknown_call
 from .index import Index, Relative, current_index, known_index
 from .joint_update import can_join, save_in_one
 from .lists import keep_owners, remember_owners
-from .parents import ChildSave, others_of, passes_by, read_others
+from .parents import ChildSave, read_others, unsaved_children, writes_nothing_of
 from .places import is_logged
 from .plans import Plan
 from .rows import all_rows
@@ -41,7 +41,7 @@ def capture_save_table(original: Method) -> Method:
         table: type[models.Model] | None = call.get("cls")
         using: str | None = call.get("using")
         if table is None or using is None:
-            note_unread(SAVE_TABLE)
+            note_unknown_call(SAVE_TABLE)
             return original(self, *call.args, **call.kwargs)
         if not is_logged(table, using):
             return original(self, *call.args, **call.kwargs)
@@ -119,7 +119,7 @@ class _TableSave:
             may_be_known = table._meta.db_table in index.marked.tables and self._is_plain_update()
             self._listeners = self.write.listeners_of(table, may_be_known=may_be_known)
             self.is_left_to_triggers = may_be_known and self.write.is_marked and not self._listeners.are_any
-        self._others = others_of(self._listeners.family, table, concrete)
+        self._others = unsaved_children(self._listeners.family, table, concrete)
         #: Counts the updated rows, if Django may consider the row saved although nothing has updated it.
         self._counted: Counted | None = None
 
@@ -145,7 +145,7 @@ class _TableSave:
         has_listeners = listeners.lists or self._others or listeners.watches or listeners.twins
         if not self._is_captured or (listeners.plan is None and not has_listeners):
             return False
-        return not (self._is_parent and passes_by(self._table, self._update_fields))
+        return not (self._is_parent and writes_nothing_of(self._table, self._update_fields))
 
     @property
     def plan_to_join(self) -> Plan | None:
@@ -189,7 +189,7 @@ class _TableSave:
         if listeners.watches:
             if not is_new:
                 keep_watching(batch, both_ways(listeners.watches), table, [pk])
-            keep_coming(batch, listeners.watches, [self._instance])
+            keep_future(batch, listeners.watches, [self._instance])
 
     def _count_updates(self, plan: Plan, pk: Key | None) -> Counted | None:
         """Read the row before a save that Django considers done although nothing may have updated it.

@@ -20,7 +20,7 @@ from declbind.django_types import Column, Key, Method, Rows, concrete_model
 
 from .also import both_ways, keep_watching
 from .catalog import facts_of
-from .hooks import Arguments, note_unread, takes_options
+from .hooks import Arguments, note_unknown_call, takes_options
 from .index import current_index, known_index
 from .lists import keep_owners
 from .observers import observed
@@ -78,7 +78,7 @@ def capture_bulk_update(original: Method) -> Method:
             return original(self, *args, **kwargs)
         call = Arguments(HOOKED["bulk_update"], args, kwargs)
         if not {"objs", "fields"} <= call.named.keys():
-            note_unread(HOOKED["bulk_update"])
+            note_unknown_call(HOOKED["bulk_update"])
             return original(self, *args, **kwargs)
         rows: tuple[models.Model, ...] = tuple(call.get("objs"))
         names: list[str] = list(call.get("fields"))

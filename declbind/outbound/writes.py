@@ -74,7 +74,7 @@ class CapturedWrite:
             if settings.TENANT is not None:
                 for plan in listeners.plans:
                     if reaches_other_tenants(model, plan.model):
-                        self.batch.reach_everybody(plan)
+                        self.batch.include_all_tenants(plan)
             return listeners
         self.is_marked = True
         return self.index.unmarked.of(model)

@@ -60,7 +60,7 @@ class WrittenRows:
     #: Whether the written rows can no longer be determined.
     is_lost: bool = False
     #: Whether rows of other tenants, which cannot be read, are affected too.
-    is_for_everybody: bool = False
+    is_for_all_tenants: bool = False
 
     @property
     def count(self) -> int:
@@ -68,7 +68,7 @@ class WrittenRows:
         return len(self.before) + len(self.kept) + len(self.gone)
 
     @cached_property
-    def everybody(self) -> frozenset[Outlet]:
+    def all_outlets(self) -> frozenset[Outlet]:
         """Return all bindings of the model."""
         return frozenset(self.plan.outlets)
 
@@ -105,8 +105,8 @@ class WrittenRows:
             return
         for rows in self._find(chosen, lookup):
             for row in stream_rows(plan, rows, plan.group_fields):
-                self._touch(row, self.everybody)
-                self.many[row.pk] = self.everybody
+                self._touch(row, self.all_outlets)
+                self.many[row.pk] = self.all_outlets
 
     def unknown(self, keys: Iterable[Key], outlets: Iterable[Outlet]) -> list[Key]:
         """Return the keys of rows whose groups before the write are needed and unknown."""
@@ -157,7 +157,7 @@ class WrittenRows:
         if not self.is_lost:
             # Rows that were not read before the write are read after it.
             self.moves |= bool(self.kept) or any(groups is None for groups in self.before.values())
-            reporting = [(key, self.everybody) for key in self.before] + list(self.kept.items())
+            reporting = [(key, self.all_outlets) for key in self.before] + list(self.kept.items())
             for key, outlets in reporting:
                 self.many[key] = self.many.get(key, outlets) | outlets
             if not self.plan.needs_old:
@@ -200,7 +200,7 @@ class WrittenRows:
     def draft_groups(self) -> list[Draft]:
         """Return the events that replace those of single rows above the limit; none below it."""
         drafts = [] if self.touched is None else draft_bulk(self.plan, self.touched)
-        return [draft._replace(tenant=ALL_TENANTS) for draft in drafts] if self.is_for_everybody else drafts
+        return [draft._replace(tenant=ALL_TENANTS) for draft in drafts] if self.is_for_all_tenants else drafts
 
     def _draft_rows(self) -> list[Draft]:
         plan, drafts = self.plan, []
