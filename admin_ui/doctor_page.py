@@ -12,13 +12,14 @@ from django.utils import timezone
 from admin_ui import pages
 from admin_ui.pages import RecordAdmin
 from declbind.console import doctor
+from declbind.console.finding import Level
 from declbind.console.shown import sees_all
 from declbind.registry import database_alias
 
 #: The time limit of an examination, so that the page always responds; the command has no limit.
 LIMIT_SECONDS = 10.0
 #: The names of the levels here, worst first: the heading of the group, and the word beside each finding.
-LEVELS: tuple[tuple[doctor.Level, str, str], ...] = (
+LEVELS: tuple[tuple[Level, str, str], ...] = (
     ("bad", "To fix", "bad"),
     ("note", "Worth knowing", "note"),
     ("ok", "Well", "well"),

@@ -65,8 +65,17 @@ class Links:
             row=self._to(self._live, stream=row.stream, row=row.pk) if row.pk else "",
             user=self._to(self._live, user=row.user) if row.user else "",
             try_it=self._to(self._try, stream=row.stream, row=row.pk, action=action) if may_ask else "",
-            why=self._to(self._why, stream=row.stream, row=row.pk, user=row.user, offset=row.offset) if may_ask else "",
+            why=self._why_of(row),
         )
+
+    def _why_of(self, row: Row) -> str:
+        """Return the question about a row with all that is known of it; only an offset needs nothing else."""
+        if not row.stream or row.kind == "control":
+            return ""
+        if row.offset is not None:
+            return self._to(self._why, stream=row.stream, row=row.pk, user=row.user, offset=row.offset)
+        at = row.at.isoformat(timespec="seconds")
+        return self._to(self._why, stream=row.stream, row=row.pk, user=row.user, at=at, connection=row.connection)
 
     @staticmethod
     def _to(address: str, **query: object) -> str:

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime
+from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from django.conf import settings as django_settings
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 
 from admin_ui import pages
+from admin_ui.links import find_page
 from admin_ui.pages import RecordAdmin
 from admin_ui.visible import VisibleRows, parse_key
 from admin_ui.wanted import readable_models, stream_models
 from declbind.console import why
 from declbind.console.bulk import describe_bulk
 from declbind.console.shown import shown
+from declbind.console.times import format_distance, format_time, parse_time
+from declbind.console.why.absence import ANONYMOUS
 from declbind.console.why.causes import Cause
-from declbind.console.why.delivery import ANONYMOUS, groups_of, offset_of
+from declbind.console.why.events import describe_place, groups_of, offset_of
 from declbind.console.writers import describe_writer
 from declbind.models import Connection, Event
 from declbind.registry import database_alias, get_registry
@@ -67,7 +68,11 @@ def why_view(model_admin: RecordAdmin, request: HttpRequest) -> HttpResponse:
         writer=_writer(found.event) if found is not None and found.event is not None else "",
         streams=sorted(get_registry().by_stream),
         users=_offered_users(using),
+        answers=_with_steps(model_admin, request, found) if found is not None else (),
         sent=Cause.SENT,
+        unknown=why.Certainty.CANNOT_TELL,
+        written=format_time(found.event.created_at) if found is not None and found.event is not None else "",
+        around=_around(found) if found is not None else (),
         now=pages.local(timezone.now()),
     )
 
@@ -95,29 +100,45 @@ def read_question(request: HttpRequest) -> tuple[why.Question | None, str]:
         return None, "Expected a stream, and the key of a row or an offset: one of them is missing."
     if offset and not (offset.isascii() and offset.isdigit() and len(offset) < 19):
         return None, f"Expected a number as the offset, got {offset!r}."
-    at = _parse_time(text("at"))
+    at = parse_time(text("at")) if text("at") else None
     if text("at") and at is None:
         return None, f"Expected a time such as 2026-05-17 14:01 or 14:01, got {text('at')!r}."
     asked = why.Question(stream, row, text("user"), at, int(offset) if offset else None, text("connection"))
     return asked, ""
 
 
-def _parse_time(text: str) -> datetime | None:
-    """Parse a moment in the site's time zone; a time alone means today."""
-    if not text:
-        return None
-    if len(text) <= 8:
-        text = f"{pages.local(timezone.now()).date().isoformat()} {text}"
-    try:
-        found = parse_datetime(text)
-    except ValueError:
-        return None
-    if found is None or not 1900 <= found.year <= 2900:
-        # Nothing was written then, and near the ends of the calendar the time window would overflow.
-        return None
-    if django_settings.USE_TZ:
-        return timezone.make_aware(found) if timezone.is_naive(found) else found
-    return timezone.make_naive(found) if timezone.is_aware(found) else found
+@dataclass(frozen=True)
+class _Step:
+    """The next step after an answer; ``address`` is "" for a page that the viewer may not open."""
+
+    words: str
+    command: str
+    address: str
+
+
+def _with_steps(
+    model_admin: RecordAdmin, request: HttpRequest, found: why.Explanation
+) -> list[tuple[why.Answer, _Step]]:
+    """Return each answer with the next step: a link, and a command that shows the same."""
+    allowed = {page.url for page in pages.console_pages(model_admin, request)}
+    made = []
+    for answer in found.answers:
+        step = why.find_step(answer, found.question)
+        url = find_page(model_admin, step.page)
+        query = f"?{urlencode(step.query)}" if step.query else ""
+        made.append((answer, _Step(step.words, step.command, f"{url}{query}" if url in allowed else "")))
+    return made
+
+
+def _around(found: why.Explanation) -> list[tuple[str, str, str]]:
+    """Return the changes before and after the time in question, and how far they are from it."""
+    at = found.question.at
+    near = (("The change before", found.before), ("The change after", found.after))
+    return [
+        (words, describe_place(event), format_distance(event.created_at - at) if at is not None else "")
+        for words, event in near
+        if event is not None
+    ]
 
 
 def _bulk_words(event: Event) -> str:

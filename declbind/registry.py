@@ -28,7 +28,7 @@ from declbind.core.errors import ConfigError
 from declbind.core.registry import Registry
 from declbind.core.spec import BindingSpec
 from declbind.registry_entries import BindingRegistry, build_entries, validate_given
-from declbind.sources import SourceItem, code
+from declbind.sources import SourceItem, code, files
 from declbind.sources.baselines import stored_baselines
 from declbind.sources.code import load_code
 from declbind.sources.database import load_database, text_of
@@ -347,6 +347,7 @@ def install() -> None:
     """Connect the registry to edits and settings. Called once, when the app is ready. Makes no query."""
     record_validation.reserved_streams = reserved_streams
     code.install()
+    files.install()
     signals.binding_defined.connect(_on_definition, dispatch_uid="declbind.registry")
     signals.configuration_edited.connect(_on_edit, dispatch_uid="declbind.registry")
     setting_changed.connect(_on_setting_changed, dispatch_uid="declbind.registry")

@@ -44,6 +44,8 @@ __all__ = ["CapturedEvent", "Client", "capture_events", "override_bindings"]
 Frame: TypeAlias = dict[str, Any]
 #: How long a test waits for an expected frame, in seconds.
 PATIENCE = 10.0
+#: How long ``is_silent`` waits for requests under way, in seconds.
+SETTLE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -295,7 +297,15 @@ class Client:
         return await self.request("", "authenticate", token=token)
 
     async def is_silent(self) -> bool:
-        """Return whether no further frames follow from committed data. Makes the hub read the log now."""
+        """Return whether no further frames follow from committed data, nor from requests that were sent.
+
+        The hub reads the log now. Replays and snapshots that are under way are awaited for up to ``SETTLE_SECONDS``.
+        """
         hub = await get_hub()
         await hub.settle()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_SECONDS):
+                # Nothing signals the end of a request that sends nothing.
+                while any(s.requests for s in hub.sockets()) and self._communicator.output_queue.empty():  # noqa: ASYNC110
+                    await asyncio.sleep(0.005)
         return not self._kept and not self._arrived and await self._communicator.receive_nothing(0.05, 0.01)

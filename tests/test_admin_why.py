@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.test import Client
+from django.utils import timezone
 
 from declbind.models import Block, Connection, Event
 from declbind.registry import database_alias
@@ -32,6 +34,16 @@ def run(*words):
     return out.getvalue(), True
 
 
+def explain(*words):
+    """Run the verb ``why``; return its output and its exit status."""
+    out = io.StringIO()
+    try:
+        call_command("declbind", "why", *words, stdout=out)
+    except SystemExit as stop:
+        return out.getvalue(), stop.code
+    return out.getvalue(), 0
+
+
 @pytest.fixture
 def watcher(client):
     user = make_user("declbind.view_traffic")
@@ -46,7 +58,8 @@ def test_the_page_answers_the_question_of_its_address(watcher):
     with override_bindings(NUMBERS):
         row = stored()
         last_event()
-        text = watcher.get(PAGE, {"stream": "numbers", "row": row.pk, "user": "nobody"}).content.decode()
+        someone = make_user()
+        text = watcher.get(PAGE, {"stream": "numbers", "row": row.pk, "user": someone.username}).content.decode()
     assert "The user was not connected then." in text
     assert "What to do:" in text
     assert f"row={row.pk}" in text
@@ -90,20 +103,24 @@ def test_the_link_to_a_connection_needs_the_permission_to_view_it(watcher):
         assert "connections/c1/" in watcher.get(PAGE, query).content.decode()
 
 
-def test_the_verb_why_prints_the_answer_and_fails_if_nothing_was_sent():
-    """The verb prints text or JSON."""
+def test_the_verb_prints_the_answers_and_its_exit_status_says_how_sure_they_are():
+    """The verb prints text or JSON. Only an offset names one change, so without it "sent" is likely."""
     with override_bindings(NUMBERS):
         row = stored()
         offset = last_offset()
-        text, is_well = run("why", "numbers", str(row.pk))
-        assert text.startswith("nobody_subscribed: ")
-        assert not is_well
+        Event.objects.update(created_at=timezone.now() - timedelta(seconds=10))
+        text, status = explain("numbers", str(row.pk))
+        assert "\nnobody_subscribed (certain): " in text
+        assert status == 1
         attend(make_user(), [["numbers", "name-a", None, offset - 1, ""]])
-        text, is_well = run("why", "numbers", str(row.pk), "--format", "json")
-        assert is_well
+        text, status = explain("numbers", str(row.pk), "--format", "json")
         found = json.loads(text)
-        assert found["answers"][0]["cause"] == "sent"
+        assert (found["answers"][0]["cause"], found["certainty"], status) == ("sent", "likely", 3)
         assert found["change"]["offset"] == offset
+        text, status = explain("numbers", str(row.pk), "--offset", str(offset))
+        assert "sent (certain): " in text
+        assert status == 0
+        assert explain("numbers", "", "--offset", str(offset + 100))[1] == 4
 
 
 def test_the_verb_connections_lists_open_connections():

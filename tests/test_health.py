@@ -14,7 +14,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from declbind.live.hub import get_hub
-from declbind.models import Event
+from declbind.models import Event, Node
 from declbind.outbound import history, log, sequencer
 from declbind.registry import database_alias
 from declbind.testing import PATIENCE, Client, override_bindings
@@ -83,11 +83,21 @@ def number_all() -> None:
         pass
 
 
-def test_events_without_a_number_are_unhealthy():
-    """On PostgreSQL the age of unnumbered events is compared. SQLite numbers events by itself."""
+def test_events_without_a_number_are_unhealthy_if_a_process_should_number_them():
+    """On PostgreSQL such events are noticed by their age; SQLite numbers by itself.
+
+    As long as no process has served a socket, nobody waits for them, and taking this process out of service would keep
+    it from ever having one.
+    """
     Event.objects.create(stream="s", created_at=timezone.now() - timedelta(seconds=30))
     status, state = ask()
+    assert (status, state["ok"]) == (200, True)
+    now = timezone.now()
+    Node.objects.create(id="n", host="web", pid=1, started_at=now, seen_at=now)
+    before, (status, state) = state, ask()
     if history.needs_sequencer(database_alias()):
+        assert "No process has served a socket yet" in before["problems"][0]
+        assert "do not number them" in state["problems"][0]
         assert status == 503
         assert state["log"]["unsequenced"] == 1
         assert state["log"]["oldest_unsequenced_seconds"] >= 30

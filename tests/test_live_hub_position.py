@@ -7,10 +7,10 @@ import asyncio
 import pytest
 from django.db import transaction
 
-from declbind.live import replays
+from declbind.live import housekeeping, replays
 from declbind.live.hub import get_hub
 from declbind.live.log_reader import Tick
-from declbind.models import Event, Head
+from declbind.models import Event, Head, Traffic
 from declbind.outbound import entries, history, log, sequencer
 from declbind.registry import database_alias
 from declbind.testing import PATIENCE, Client, override_bindings
@@ -211,7 +211,10 @@ async def test_an_event_that_cannot_be_sent_is_skipped_with_a_resync(caplog):
             received = [await next_payload(client) for _ in range(2)]
             assert {"action": "resync", "reason": "config"} in received
             assert 2 in [payload.get("data", {}).get("value") for payload in received]
+            await housekeeping.write_traffic(await get_hub())
+            fault = await Traffic.objects.aget(kind=Traffic.ERROR)
     assert "cannot be sent" in caplog.text
+    assert (fault.stream, fault.object_pk) == ("numbers", "1")
 
 
 async def test_a_client_that_is_too_far_behind_gets_a_resync(monkeypatch):

@@ -10,8 +10,8 @@ from django.db import connection
 from django.utils import timezone
 from pytest_django import Settings
 
-from declbind.console.why.causes import Cause
-from declbind.models import BindingRecord, Event, Traffic, editing
+from declbind.console.why import Cause, Certainty
+from declbind.models import BindingRecord, Event, Head, Traffic, editing
 from declbind.outbound import sequencer
 from declbind.outbound.triggers import upkeep
 from declbind.registry import database_alias, refresh
@@ -62,9 +62,12 @@ def test_an_inbound_binding() -> None:
 
 
 def test_a_row_that_was_never_committed() -> None:
-    """Its transaction did not commit."""
+    """Its transaction did not commit, or the key is wrong if it is far from those that were given out."""
     with override_bindings(NUMBERS):
-        assert cause_of(4711) is Cause.ROLLED_BACK
+        assert cause_of(stored().pk + 1) is Cause.ROLLED_BACK
+        assert cause_of(4711) is Cause.WRONG_KEY
+        answer = ask("no number").answers[0]
+        assert (answer.cause, answer.certainty) == (Cause.WRONG_KEY, Certainty.CERTAIN)
 
 
 def test_a_row_outside_of_where() -> None:
@@ -111,6 +114,7 @@ def test_a_row_written_by_sql_while_its_triggers_are_missing() -> None:
             run("UPDATE example_integervalue SET value = 98 WHERE id = %s", row.pk)
             found = ask(row.pk).answers
             assert [found[0].cause, found[0].evidence] == [Cause.NOT_SEQUENCED, (("notes that wait", 1),)]
+            assert found[0].certainty is Certainty.LIKELY
             sequencer.settle(database_alias())
             assert cause_of(row.pk) is Cause.NOBODY_SUBSCRIBED
         finally:
@@ -132,7 +136,8 @@ def test_a_row_of_a_bulk_event(settings: Settings, heard: list[Any], expected: C
         if heard:
             attend(make_user(), heard)
         found = ask(rows[0].pk)
-        assert [answer.cause for answer in found.answers] == [Cause.BULK_RESYNC, expected]
+        assert [answer.cause for answer in found.answers][:2] == [Cause.BULK_RESYNC, expected]
+        assert {answer.certainty for answer in found.answers} == {Certainty.LIKELY}
         assert found.has_arrived is bool(heard)
         assert "More than 2 rows were written by one call" in found.answers[0].text
         assert f"at offset {last_offset()}" in found.answers[0].text
@@ -168,7 +173,7 @@ def test_a_resync_of_every_group_concerns_every_subscriber(settings: Settings) -
         user = make_user()
         attend(user, [["numbers", "name-other", None, offset - 1, ""]])
         found = ask(row.pk, user=user.username).answers
-    assert [answer.cause for answer in found] == [Cause.BULK_RESYNC, Cause.SENT]
+    assert [answer.cause for answer in found][:2] == [Cause.BULK_RESYNC, Cause.SENT]
     assert "every group of the stream" in found[0].text
 
 
@@ -178,7 +183,9 @@ def test_a_time_at_which_nothing_was_committed() -> None:
         row = stored()
         Event.objects.update(created_at=timezone.now() - timedelta(minutes=30))
         assert cause_of(row.pk, at=timezone.now()) is Cause.ROLLED_BACK
-        assert cause_of(row.pk, at=timezone.now() - timedelta(hours=2)) is Cause.EXPIRED
+        Head.objects.update(min_seq=2, trimmed_until=timezone.now() - timedelta(hours=1))
+        answer = ask(row.pk, at=timezone.now() - timedelta(hours=2)).answers[0]
+        assert (answer.cause, answer.certainty) == (Cause.EXPIRED, Certainty.CERTAIN)
 
 
 def test_a_fault_of_the_binding() -> None:

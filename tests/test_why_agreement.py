@@ -7,7 +7,7 @@ import random
 import pytest
 
 from declbind.console.connections import ListedSubscription
-from declbind.console.why import delivery
+from declbind.console.why import events
 from declbind.console.why.causes import Cause
 from declbind.live import housekeeping
 from declbind.live.hub import get_hub
@@ -76,7 +76,7 @@ async def play(seed: int) -> list[tuple[bool, Cause]]:
         event = await Event.objects.aget(pk=event_pk)
         for position, user in enumerate(users):
             answer = await in_thread(cause_of, row_pk, user=user.username)
-            found.append((delivery.offset_of(event) in arrived[position], answer))
+            found.append((events.offset_of(event) in arrived[position], answer))
     for client in clients:
         if client is not None:
             await client.disconnect()

@@ -10,7 +10,7 @@ from django.db import connection
 from django.utils import timezone
 
 from declbind.console import why
-from declbind.console.why import delivery
+from declbind.console.why import events
 from declbind.console.why.causes import Cause
 from declbind.models import Connection, Event, Node
 from declbind.outbound import history
@@ -58,7 +58,7 @@ def last_event() -> Event:
 
 
 def last_offset() -> int:
-    offset = delivery.offset_of(last_event())
+    offset = events.offset_of(last_event())
     assert offset is not None
     return offset
 

@@ -1,8 +1,8 @@
 """System checks: faults of the configuration, and how to correct them.
 
-Each module checks one subject: ``settings``, ``bindings``, ``databases``, ``layers``, ``sessions``, ``installation``,
-``tenants``, ``tokens`` and ``seams``. To add a check, write a function ``check_<noun>`` that returns messages, each
-with a hint, register it in ``install()``, and add its id to ``CHECKS`` and to ``docs/checks.md``.
+Each module checks one subject: ``settings``, ``asgi``, ``bindings``, ``databases``, ``layers``, ``sessions``,
+``installation``, ``tenants``, ``tokens`` and ``seams``. To add a check, write a function ``check_<noun>`` that returns
+messages, each with a hint, register it in ``install()``, and add its id to ``CHECKS`` and to ``docs/checks.md``.
 
 Errors are mistakes in the settings. A faulty binding is only a warning, because an error would prevent ``migrate``,
 which may be the command that corrects it. Only checks with the ``database`` tag make queries.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from django.core.checks import Tags, register
 
+from .asgi import check_application
 from .bindings import check_bindings, check_classes, check_records, foreign_database
 from .databases import check_memory_database, check_pool, check_tables, check_triggers
 from .installation import check_installation
@@ -53,6 +54,8 @@ CHECKS = {
     "declbind.W015": "a method that declbind wraps has changed or was replaced",
     "declbind.W016": "a binding class is outside of the bindings modules",
     "declbind.W017": "a binding class is not in force",
+    "declbind.W018": "the ASGI application does not serve declbind's consumer",
+    "declbind.W019": "no middleware of the ASGI application knows users",
     "declbind.W020": "any host name counts as the site's own",
     "declbind.W021": "uvicorn may read large messages into memory",
     "declbind.W022": "JWT has a weak key or no effect",
@@ -71,6 +74,7 @@ def install() -> None:
     register(check_channel_layer, "declbind")
     register(check_sessions, "declbind")
     register(check_installation, "declbind")
+    register(check_application, "declbind")
     register(check_seams, "declbind")
     register(check_tenants, "declbind")
     register(check_tokens, "declbind")
@@ -85,6 +89,7 @@ __all__ = [
     "CHECKS",
     "CORE_LAYER",
     "WORKING_HOST",
+    "check_application",
     "check_bindings",
     "check_channel_layer",
     "check_classes",

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
 
 from django.conf import settings as django_settings
 from django.db import connections
@@ -17,49 +15,21 @@ from django.utils import timezone
 from declbind import checks
 from declbind.conf import settings
 from declbind.models import Configuration, Event, Node, Traffic
-from declbind.outbound import history, log, relay
+from declbind.outbound import history, log, relay, sessions
 from declbind.outbound.capture import find_faults
 from declbind.outbound.memory_databases import describe_memory
 from declbind.outbound.triggers import upkeep
 from declbind.registry import load_configuration
 
-from . import unseen
+from . import surroundings, unseen
+from .finding import Finding, Level
 from .limits import limited_queries
 from .output import format_count
 from .ping import ping
 from .withheld import load_withheld
 
-Level = Literal["ok", "note", "bad"]
 #: The age from which an event without a number, or a process on an old version, counts as a fault.
 PATIENCE_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One result: its level ("ok", "note" or "bad"), its meaning, and the remedy if it is not "ok".
-
-    A "note" is worth knowing but no fault.
-    """
-
-    name: str
-    level: Level
-    meaning: str
-    action: str = ""
-
-    @property
-    def ok(self) -> bool:
-        """Whether the examined part is in order."""
-        return self.level != "bad"
-
-    def as_json(self) -> dict[str, object]:
-        """Return the finding as JSON values."""
-        return {
-            "name": self.name,
-            "level": self.level,
-            "ok": self.ok,
-            "meaning": self.meaning,
-            "action": self.action,
-        }
 
 
 def examine(using: str, seconds: float | None = None) -> list[Finding]:
@@ -74,6 +44,8 @@ def examine(using: str, seconds: float | None = None) -> list[Finding]:
     found = list(migrated)
     parts: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
         ("settings", _settings),
+        ("application", surroundings.find_application),
+        ("classes", surroundings.find_classes),
         ("database", lambda: _database(using)),
         ("channel layer", _channel_layer),
         ("bindings", lambda: _bindings(using)),
@@ -82,6 +54,8 @@ def examine(using: str, seconds: float | None = None) -> list[Finding]:
         parts += [
             ("capture", lambda: _capture(using)),
             ("log", lambda: _log(using)),
+            ("snapshots", lambda: surroundings.find_large_groups(using)),
+            ("files", lambda: surroundings.find_changed_files(using)),
             ("processes", lambda: _processes(using)),
             ("errors", lambda: _errors(using)),
         ]
@@ -253,6 +227,13 @@ def _capture(using: str) -> Iterator[Finding]:
     broken = [fault for fault in find_faults() if fault.seam.concerns != "none"]
     for seam_fault in broken:
         yield Finding("capture", "bad", seam_fault.text, seam_fault.action)
+    if not settings.CAPTURE_RAW:
+        yield Finding(
+            "capture",
+            "note",
+            "What fixtures write is not captured, because CAPTURE_RAW is off.",
+            'Set DECLBIND["CAPTURE_RAW"] = True, or announce the rows with declbind.touch(queryset) after loaddata.',
+        )
     if not (faults or broken):
         yield Finding("capture", "ok", "The bindings capture the writes that they are meant to capture.")
 
@@ -279,13 +260,18 @@ def _log(using: str) -> Iterator[Finding]:
     )
     age = (timezone.now() - oldest).total_seconds()
     late = age > PATIENCE_SECONDS
+    holder = sessions.describe_holders(using) if late else ""
+    action = (
+        "End that session: `SELECT pg_terminate_backend(pid)`."
+        if holder
+        else "No process numbers the log, so clients receive nothing. Run an ASGI process, or "
+        "`manage.py declbind relay`."
+    )
     yield Finding(
         "sequencer",
         "bad" if late else "ok",
-        f"{what} without a number, the oldest for {age:.0f} s.",
-        "No process numbers the log, so clients receive nothing. Run an ASGI process, or `manage.py declbind relay`."
-        if late
-        else "",
+        f"{what} without a number, the oldest for {age:.0f} s. {holder}".strip(),
+        action if late else "",
     )
 
 
@@ -296,8 +282,9 @@ def _processes(using: str) -> Iterator[Finding]:
         yield Finding(
             "processes",
             "note",
-            "No ASGI process is running, so no client can be connected.",
-            "Start one, such as daphne or uvicorn.",
+            "No ASGI process has served a socket lately, so no client is connected. A process appears here with its "
+            "first socket.",
+            "If clients should be connected, start one, such as daphne or uvicorn, and open a page.",
         )
         return
     configuration = Configuration.objects.using(using).filter(pk=1).first()
@@ -317,6 +304,14 @@ def _processes(using: str) -> Iterator[Finding]:
     else:
         yield Finding("processes", "ok", f"{meaning}.")
     for node in alive:
+        if node.dropped:
+            yield Finding(
+                "processes",
+                "note",
+                f"{node}: {format_count(node.dropped, 'refusal or error', 'refusals and errors')} came too fast to be "
+                "recorded.",
+                'Raise DECLBIND["TRAFFIC_PER_SECOND"] to record more of them.',
+            )
         if node.last_error:
             yield Finding("processes", "bad", f"{node}: {node.last_error}", "Read the log of that process.")
 

@@ -18,6 +18,7 @@ from declbind.registry import BindingRegistry
 
 from .trial_answer import Frame
 from .trial_frames import Faults, build_frames, draft_with, number_drafts
+from .trial_related import find_related
 from .trial_view import CODE, find_row, rolled_back
 
 #: The steps of a change in order.
@@ -77,6 +78,7 @@ def try_change(
     # Drafts of all streams are made, because each event takes a number of the log.
     with gather_faults() as gathered, rolled_back(binding, using, *CODE):
         drafts = draft_with(plan, row, row.pk, action, using)
+        also += find_related(index, row, action, using)
     events = [event for event in number_drafts(drafts, using) if event.stream == binding.stream]
     faults = [(stream, fault) for stream, fault in gathered if stream == binding.stream]
     frames = build_frames(registry, events, faults)

@@ -11,6 +11,7 @@ from django.db.models import deletion
 
 from declbind.bindings import Binding
 from declbind.checks import foreign_database
+from declbind.conf import settings
 from declbind.core.errors import Problem
 from declbind.django_types import through_of
 from declbind.models import UnseenWrite
@@ -19,6 +20,8 @@ from declbind.outbound.capture import find_faults
 from declbind.outbound.index import current_index
 from declbind.outbound.seam_checks import SeamFault
 from declbind.outbound.triggers import tables, upkeep
+
+from .times import format_time
 
 #: The class (since Django 6.1) of an ``on_delete`` that the database carries out.
 _BY_DATABASE: Any = getattr(deletion, "DatabaseOnDelete", ())
@@ -124,7 +127,7 @@ def _noticed_gaps(binding: type[Binding], known: Known) -> Iterator[Gap]:
     for write in known.noticed:
         if write.table in own - captured:
             where = write.location or "places beyond the limit"
-            last = write.last_at.isoformat(timespec="seconds")
+            last = format_time(write.last_at)
             yield Gap(
                 f"{write.verb} of table {write.table} at {where}: {write.count} times, last at {last}.",
                 "Write by the ORM's methods, announce the rows with declbind.touch(queryset), or let triggers report "
@@ -143,6 +146,11 @@ def _gaps(binding: type[Binding], using: str, known: Known) -> Iterator[Gap]:
             is_fault=True,
         )
         return
+    if not settings.CAPTURE_RAW:
+        yield Gap(
+            "What fixtures write (loaddata), because CAPTURE_RAW is off.",
+            'Set DECLBIND["CAPTURE_RAW"] = True, or announce the rows with declbind.touch(queryset) after loaddata.',
+        )
     others = [other for other in connections if other != using]
     if others:
         yield Gap(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 from django.utils import timezone
 
-from declbind.models import Event
-from declbind.outbound import history, log
+from declbind.conf import settings
+from declbind.models import Event, Node
+from declbind.outbound import history, log, sessions
 from declbind.registry import current_registry, database_alias, get_registry
 
 from .hub import LiveHub, running_hubs
@@ -20,6 +22,9 @@ PATIENCE_SECONDS = 10.0
 def measure() -> dict[str, Any]:
     """Return the state as JSON values; ``ok`` is the overall result. Blocks on the database; never raises.
 
+    ``problems`` holds a sentence for each problem. If events wait only because no process has served a socket yet, ``ok``
+    is true: no client waits for them, and the first socket makes this process number them.
+
     ``log`` is ``null`` if the database is unavailable. ``process`` is ``null`` if this process has had no socket yet.
     Ages are in seconds, lags in events and in seconds, queues in frames and in characters.
     """
@@ -29,14 +34,32 @@ def measure() -> dict[str, Any]:
         state, process = _log_state(using), None if hub is None else _hub_state(hub, using)
     except Exception as error:
         return {"ok": False, "error": type(error).__name__, "log": None, "process": None}
-    late = [state["oldest_unsequenced_seconds"], process["lag_seconds"] if process else 0.0]
     is_moving = process is not None and process["moving"]
+    problems = list(_find_problems(state, process, using))
     return {
-        "ok": max(late) < PATIENCE_SECONDS and not is_moving,
+        "ok": not any(concerns for concerns, _ in problems) and not is_moving,
+        "problems": [text for _, text in problems],
         "log": state,
         "process": process,
         "configuration": _configuration(),
     }
+
+
+def _find_problems(state: dict[str, Any], process: dict[str, Any] | None, using: str) -> Iterator[tuple[bool, str]]:
+    """Yield what is the matter, and whether the state is not ``ok`` because of it."""
+    waited = state["oldest_unsequenced_seconds"]
+    if waited >= PATIENCE_SECONDS:
+        holder = sessions.describe_holders(using)
+        since = timezone.now() - timedelta(seconds=3 * settings.HEARTBEAT_SECONDS)
+        is_expected = process is not None or Node.objects.using(using).filter(seen_at__gte=since).exists()
+        why = holder or (
+            "The processes that serve sockets do not number them."
+            if is_expected
+            else "No process has served a socket yet, and no relay runs."
+        )
+        yield is_expected or bool(holder), f"Events have waited {waited:.0f} s for their numbers. {why}"
+    if process is not None and process["lag_seconds"] >= PATIENCE_SECONDS:
+        yield True, f"This process has not handed out events for {process['lag_seconds']:.0f} s."
 
 
 def _log_state(using: str) -> dict[str, Any]:
@@ -79,7 +102,7 @@ def _hub_state(hub: LiveHub, using: str) -> dict[str, Any]:
     }
 
 
-def _configuration() -> dict[str, object]:
+def _configuration() -> dict[str, Any]:
     registry = get_registry()
     return {
         "version": registry.version,
@@ -89,5 +112,5 @@ def _configuration() -> dict[str, object]:
     }
 
 
-def _age(moment: datetime | None) -> float:
+def _age(moment: Any) -> float:
     return 0.0 if moment is None else round(max((timezone.now() - moment).total_seconds(), 0.0), 3)

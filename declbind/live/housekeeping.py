@@ -114,7 +114,7 @@ async def write_connections(hub: HousekeptHub) -> None:
 
 async def beat(hub: HousekeptHub) -> None:
     """Renew the heartbeat row of this process."""
-    await hub.thread.run(hub.heartbeat.beat, nodes.describe(hub.core, hub.registry), hub.using)
+    await hub.thread.run(hub.heartbeat.beat, nodes.describe(hub.core, hub.registry, hub.traffic.dropped), hub.using)
 
 
 async def sweep(hub: HousekeptHub) -> None:

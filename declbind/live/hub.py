@@ -18,6 +18,7 @@ from declbind.conf import settings
 from declbind.core import frames
 from declbind.core.hub import Hub, Joiner, LogEvent, Subscription, Variants
 from declbind.core.recent import Recent
+from declbind.models import Traffic
 from declbind.outbound import log, relay
 
 from . import changes, nodes, shutdown
@@ -210,8 +211,17 @@ class LiveHub:
             # Use the newest registry of the process, even if the pump has not reached its edit yet, so that removed
             # fields are no longer sent.
             return changes.payload(registries.current_registry(), event, action)
-        except Exception:  # An event that cannot be sent must not block later events.
+        except Exception as error:  # An event that cannot be sent must not block later events.
             logger.exception("Event %s of stream %r cannot be sent.", event.id, event.stream)
+            self.note(
+                None,
+                Traffic.ERROR,
+                stream=event.stream,
+                tenant=event.tenant,
+                object_pk=event.object_pk.strip('"'),
+                outcome=type(error).__name__,
+                message=f"The event at offset {event.offset} could not be sent: {error}",
+            )
             self.edits.resync_in(event.stream, settings.POLL_SECONDS)
             return None
 

@@ -15,7 +15,7 @@ from declbind import growth
 from declbind import registry as registries
 from declbind.core.hub import LogEvent
 from declbind.models import Event
-from declbind.outbound import history, log, open_writes, relay
+from declbind.outbound import history, log, open_writes, relay, sequencer, sessions
 
 from . import changes
 
@@ -31,6 +31,8 @@ class Tick:
     head: log.HeadState
     events: list[LogEvent]
     registry: registries.BindingRegistry
+    #: Why waiting events could not be numbered.
+    blocked: Exception | None = None
 
     def is_whole(self, cursor: int) -> bool:
         """Return whether no event is missing between the cursor and the last event read, except trimmed ones."""
@@ -58,7 +60,7 @@ class LogReader:
             logger.info("The fields that definitions in files and classes may send were stored.")
         registries.check_version(force=True)
         self._check_connection()
-        relay.run_once(self.using)
+        blocked = self._number()
         head = log.load_head(self.using)
         if not head.is_whole:
             head = self.renew_epoch(head.epoch)
@@ -71,17 +73,27 @@ class LogReader:
             for data, version, at in controls.values_list("data", "version", "created_at")
             if (content := json.loads(data)).get("type") == "config"
         ]
-        return Tick(head, [], registries.get_registry()), edits
+        return Tick(head, [], registries.get_registry(), blocked), edits
 
     def look(self, cursor: int) -> Tick:
         """Number waiting events, and return the events after the cursor."""
         registries.check_version()
         self._check_connection()
         look = log.look(cursor, READ_BATCH, self.using)
+        blocked = None
         if look.has_waiting:
-            relay.run_once(self.using)
+            blocked = self._number()
             look = log.look(cursor, READ_BATCH, self.using)
-        return Tick(look.head, look.events, registries.get_registry())
+        return Tick(look.head, look.events, registries.get_registry(), blocked)
+
+    def _number(self) -> Exception | None:
+        """Number waiting events; return why that is impossible now. Events that have numbers can be read anyway."""
+        try:
+            relay.run_once(self.using)
+        except sequencer.NumberingBlockedError as error:
+            text = sessions.describe_holders(self.using)
+            return sequencer.NumberingBlockedError(text) if text else error
+        return None
 
     def _check_connection(self) -> None:
         """Check whether a new database connection leads to the same tables as the previous one."""

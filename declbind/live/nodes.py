@@ -60,7 +60,7 @@ class Heartbeat:
         Node.objects.using(using).filter(id=self.id).delete()
 
 
-def describe(hub: Hub, registry: BindingRegistry) -> dict[str, object]:
+def describe(hub: Hub, registry: BindingRegistry, dropped: int = 0) -> dict[str, object]:
     """Return the state of a hub for the heartbeat. Called in the event loop, which owns the hub."""
     streams = Counter(subscription.stream for subscription in hub.subscriptions())
     return {
@@ -71,4 +71,5 @@ def describe(hub: Hub, registry: BindingRegistry) -> dict[str, object]:
         "subscriptions": sum(streams.values()),
         "streams": dict(streams),
         "offset": hub.cursor,
+        "dropped": dropped,
     }

@@ -111,6 +111,10 @@ class Pump:
         hub = self._hub
         cursor = hub.core.cursor
         tick = await hub.thread.run(hub.log_reader.look, cursor)
+        if tick.blocked is None:
+            hub.heartbeat.forget_fault("numbering")
+        else:
+            hub.heartbeat.note_fault("numbering", tick.blocked)
         # This runs after the log was read, so no event that was committed after a token ended is sent to its socket.
         hub.expiry.enforce()
         await hub.apply_registry(tick.registry)

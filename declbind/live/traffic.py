@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.db import transaction
 from django.db.models import Model
 from django.utils import timezone
@@ -113,12 +114,25 @@ def describe_refusal(error: ClientError, payload: Mapping[str, object]) -> dict[
 
 def describe_origin(scope: Scope) -> dict[str, object]:
     """Return the row of a handshake from a page of another site."""
+    user = _loaded_user(scope)
+    who = {} if user is None else {"user_pk": str(user.pk), "username": str(user.get_username())}
     origins = ", ".join(value.decode("latin-1") for name, value in scope.get("headers", ()) if name == b"origin")
     return {
+        **who,
         "action": "connect",
         "outcome": "origin",
         "message": f"Expected a page of this site or one that ALLOWED_ORIGINS lists, got Origin {origins[:200]!r}.",
     }
+
+
+def _loaded_user(scope: Mapping[str, Any]) -> AbstractBaseUser | None:
+    """Return the user of a scope if a middleware has loaded it already. A lazy one would need a query."""
+    user = scope.get("user")
+    try:
+        found = object.__getattribute__(user, "__dict__").get("_wrapped", user)
+    except AttributeError:
+        return None
+    return found if isinstance(found, AbstractBaseUser) else None
 
 
 def describe_stranger(error: TenantError) -> dict[str, object]:

@@ -208,6 +208,7 @@ class Migration(migrations.Migration):
                 ("epoch", declbind.models.columns.ExactCharField(max_length=32)),
                 ("seq", models.BigIntegerField(default=0)),
                 ("min_seq", models.BigIntegerField(default=1)),
+                ("trimmed_until", models.DateTimeField(null=True)),
                 ("incarnation", declbind.models.columns.ExactCharField(blank=True, default="", max_length=100)),
             ],
             options={
@@ -232,6 +233,12 @@ class Migration(migrations.Migration):
                 ("subscriptions", models.PositiveIntegerField(default=0)),
                 ("offset", models.BigIntegerField(default=0, help_text="The last event handed to the connections.")),
                 ("streams", models.JSONField(default=dict, help_text="Subscriptions by stream.")),
+                (
+                    "dropped",
+                    models.PositiveBigIntegerField(
+                        default=0, help_text="Refusals and errors that were not recorded, because there were too many."
+                    ),
+                ),
                 ("last_error", declbind.models.columns.ExactTextField(blank=True, default="")),
                 ("started_at", models.DateTimeField()),
                 ("seen_at", models.DateTimeField()),

@@ -12,12 +12,14 @@ class Head(models.Model):
 
     ``seq`` is the last number given. It is unused on SQLite, where the id of an event is its number. Events below
     ``min_seq`` have been trimmed. ``epoch`` is random and changes when a new history begins, which makes older offsets
-    meaningless. ``incarnation`` identifies the tables themselves, which a restore replaces.
+    meaningless. ``trimmed_until`` is the time of the last trimmed event. ``incarnation`` identifies the tables
+    themselves, which a restore replaces.
     """
 
     epoch = ExactCharField(max_length=32)
     seq = models.BigIntegerField(default=0)
     min_seq = models.BigIntegerField(default=1)
+    trimmed_until = models.DateTimeField(null=True)
     incarnation = ExactCharField(max_length=100, blank=True, default="")
 
     class Meta:

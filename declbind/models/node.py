@@ -20,6 +20,9 @@ class Node(models.Model):
     subscriptions = models.PositiveIntegerField(default=0)
     offset = models.BigIntegerField(default=0, help_text="The last event handed to the connections.")
     streams = models.JSONField(default=dict, help_text="Subscriptions by stream.")
+    dropped = models.PositiveBigIntegerField(
+        default=0, help_text="Refusals and errors that were not recorded, because there were too many."
+    )
     last_error = ExactTextField(blank=True, default="")
     started_at = models.DateTimeField()
     seen_at = models.DateTimeField()

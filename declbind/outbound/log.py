@@ -252,7 +252,10 @@ def trim(using: str) -> int:
         return 0
     with transaction.atomic(using=using):
         # Never lower the number, because readers trust it and another relay may have trimmed further in the meantime.
-        Head.objects.using(using).filter(pk=1, min_seq__lte=last).update(min_seq=last + 1)
+        trimmed = events.filter(**{f"{column}__lte": last}).order_by(f"-{column}")
+        until = trimmed.values_list("created_at", flat=True).first()
+        head_row = Head.objects.using(using).filter(pk=1, min_seq__lte=last)
+        head_row.update(min_seq=last + 1, **({} if until is None else {"trimmed_until": until}))
         count, _ = events.filter(**{f"{column}__lte": last}).delete()
     return count
 

@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from django.db import connections, models, transaction
+from django.db import OperationalError, connections, models, transaction
 from django.db.models.expressions import RawSQL
 
 from declbind.batches import in_batches
@@ -30,6 +30,14 @@ from .triggers.marks import Mark, convert
 SEQUENCE_BATCH = 5_000
 #: On SQLite: how often a read is repeated because marks were committed during it, before it blocks writers.
 READ_ATTEMPTS = 3
+#: How long the lock of the head is awaited. Other sequencers hold it for milliseconds.
+LOCK_SECONDS = 2.0
+#: PostgreSQL's code for a lock that was not available in time.
+LOCK_NOT_AVAILABLE = "55P03"
+
+
+class NumberingBlockedError(OperationalError):
+    """Another session has held the lock of the head for longer than ``LOCK_SECONDS``."""
 
 
 class StaleViewError(Exception):
@@ -38,6 +46,8 @@ class StaleViewError(Exception):
 
 def sequence(using: str, limit: int = SEQUENCE_BATCH) -> int:
     """Number the committed events that have no number yet, in the order of their ids.
+
+    The wait for the lock is bounded on PostgreSQL, unless the caller has begun a transaction.
 
     Marks of triggers become events in their places. Any number of processes may call this at any time. Without new
     events it takes no lock.
@@ -48,6 +58,9 @@ def sequence(using: str, limit: int = SEQUENCE_BATCH) -> int:
 
     Returns:
         The number of events that were numbered.
+
+    Raises:
+        NumberingBlockedError: Another session holds the lock of the head.
     """
     if not needs_sequencer(using):
         return settle_marks(using)
@@ -70,6 +83,11 @@ def sequence(using: str, limit: int = SEQUENCE_BATCH) -> int:
                 more, last = number_with_marks(waiting, last, limit, connections[using], made)
                 count += more
             Head.objects.using(using).filter(pk=1).update(seq=last)
+    except OperationalError as error:
+        if is_outermost and getattr(error.__cause__, "sqlstate", None) == LOCK_NOT_AVAILABLE:
+            text = f"Another session of the database has held the lock of the log for over {LOCK_SECONDS:g} s."
+            raise NumberingBlockedError(text) from error
+        raise
     except StaleViewError:
         # A caller's transaction sees the log as it was before the lock was taken. Others number its events.
         if is_outermost:
@@ -88,6 +106,8 @@ def _read_committed(connection: Connection) -> None:
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+            # Without a limit, one hung session would also stop the heartbeat, which shares the thread.
+            cursor.execute(f"SET LOCAL lock_timeout = {int(LOCK_SECONDS * 1000)}")
 
 
 def _look_for_waiting(using: str) -> tuple[bool, bool]:

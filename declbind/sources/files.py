@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 from django.apps import apps
 
@@ -16,6 +18,24 @@ from . import SourceItem
 
 #: The folder of an installed app whose files are read even if no setting names it.
 APP_FOLDER = "bindings"
+
+
+class Reloader(Protocol):
+    """The part of Django's reloader that is used."""
+
+    def watch_dir(self, path: Path, glob: str) -> None:
+        """Reload when a file of a folder changes."""
+
+
+def record_folders() -> list[Path]:
+    """Return the folders that exist and whose files are read."""
+    return [folder for folder, _ in _folders() if folder.is_dir()]
+
+
+def watch_files(sender: Reloader, **kwargs: object) -> None:
+    """Have ``runserver`` reload when a file of records changes, as it does for Python files."""
+    for folder in record_folders():
+        sender.watch_dir(folder, "*.json")
 
 
 def load_files() -> list[SourceItem]:
@@ -91,3 +111,11 @@ def _item(document: object, where: str) -> SourceItem:
 
 def _unreadable(where: str, message: str) -> SourceItem:
     return SourceItem(None, None, (Problem("$", message),), "file", where)
+
+
+def install() -> None:
+    """Watch the files of records while ``runserver`` runs."""
+    # Only a process that reloads has imported it by now, and others need not.
+    autoreload = sys.modules.get("django.utils.autoreload")
+    if autoreload is not None:
+        autoreload.autoreload_started.connect(watch_files, dispatch_uid="declbind.sources.files")

@@ -14,7 +14,7 @@ from django.test import Client
 from django.utils import timezone
 from playwright.sync_api import Page
 
-from declbind.console.why.delivery import offset_of
+from declbind.console.why.events import offset_of
 from declbind.models import Activity, BindingRecord, BindingRevision, Connection, Event, Node, Traffic
 from declbind.outbound import relay
 from declbind.registry import database_alias

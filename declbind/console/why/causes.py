@@ -30,7 +30,7 @@ class Cause(Enum):
         "Open its direction if clients should receive changes.",
     )
     NOT_CAPTURED = Meaning(
-        "The row was written in a way that the binding does not capture.",
+        "The row was written without an event.",
         "Write the row through the ORM, or announce it with declbind.touch().",
     )
     BULK_RESYNC = Meaning(
@@ -38,12 +38,30 @@ class Cause(Enum):
         "Nothing, if the client takes a snapshot after a `resync`. To send more rows one by one, raise "
         "DECLBIND['BULK_LIMIT'].",
     )
+    OTHER_DATABASE = Meaning(
+        "The row was written to another database, where changes are not captured.",
+        "Write the row to the database of the log, or route app 'declbind' to the database of the row.",
+    )
+    OTHER_MODEL = Meaning(
+        "The change belongs to a parent or a child of the bound model, which this stream does not send.",
+        "Ask about the stream of that model, or bind it.",
+    )
+    WRONG_KEY = Meaning("No row has this key.", "Check the key. It is the primary key and not another field.")
+    UNKNOWN_USER = Meaning("There is no such user.", "Check the user's name or primary key.")
+    OPEN_TRANSACTION = Meaning(
+        "The write is in a transaction that has not ended, so nobody else can see it.",
+        "Let the program commit, or end its session.",
+    )
     ROLLED_BACK = Meaning(
         "Nothing was committed: the write was rolled back, or it changed nothing.",
         "Check whether the request or task that wrote the row failed.",
     )
     BINDING_FAILED = Meaning(
         "The binding failed while the write was captured.", "Fix the error named above, then save the row again."
+    )
+    NOTHING_MADE = Meaning(
+        "The code of the binding made an empty payload for this change, which sends nothing.",
+        "Correct `serialize` of the binding class if clients should receive such changes.",
     )
     OUTSIDE_WHERE = Meaning(
         "The row does not match the binding's conditions, so for clients it does not exist.",
@@ -53,13 +71,29 @@ class Cause(Enum):
         "A field that the group names need is empty, so the row is in no group and is not sent.",
         "Fill in the field, or add a group template without it.",
     )
-    NOBODY_SUBSCRIBED = Meaning("Nobody was subscribed to the groups of this change.")
+    NOBODY_SUBSCRIBED = Meaning(
+        "Nobody was subscribed to the groups of this change.",
+        "Compare the groups of the change with those that clients subscribe to, on the page of connections.",
+    )
     NOT_CONNECTED = Meaning(
-        "The user was not connected then.", "Let the client reconnect; it resumes from its last offset."
+        "The user was not connected then.",
+        "Check in the browser's network tab whether the page opened its WebSocket, and to which address.",
     )
     NOT_SUBSCRIBED = Meaning(
         "The user was connected and not subscribed to a group of this change.",
         "Compare the groups of the change with those that the client subscribes to.",
+    )
+    NOT_MOUNTED = Meaning(
+        "The ASGI application serves no consumer of declbind, so no client can connect.",
+        "Mount declbind.routing.websocket_urlpatterns in the ASGI application.",
+    )
+    NO_LOGIN = Meaning(
+        "No middleware of the ASGI application identifies users, so every client is anonymous.",
+        "Wrap the URLRouter in channels.auth.AuthMiddlewareStack.",
+    )
+    NOT_THEIRS = Meaning(
+        "The row belongs to another user, and each user receives only their own rows.",
+        "Nothing, if the row has the right owner. Otherwise change the owner, or the binding's own rows (`scope`).",
     )
     REFUSED = Meaning(
         "The subscription was refused.", "Grant the permission that the rule requires, or change the rule."
@@ -76,8 +110,16 @@ class Cause(Enum):
         "The client was over a limit.", "Let it send fewer requests, or raise the limit in the settings."
     )
     OLD_VERSION = Meaning(
-        "A process still used an older configuration; subscribers were asked to take a snapshot.",
-        "Nothing: this ends by itself. If it does not, find the process that still uses the older configuration.",
+        "The row was written under an older configuration, which gave it other groups or fields.",
+        "Save the row again, or let the client take a snapshot.",
+    )
+    OLD_CODE = Meaning(
+        "A process runs older code than the others, with other bindings.",
+        "Restart the process, so that it loads the present code and files.",
+    )
+    NUMBERING_BLOCKED = Meaning(
+        "A database session holds the lock that numbers the log, so no change can be sent.",
+        "End that session, for example with `SELECT pg_terminate_backend(pid)`.",
     )
     NOT_SEQUENCED = Meaning(
         "The change is stored and has no number yet, so it cannot be sent.",
@@ -93,7 +135,10 @@ class Cause(Enum):
         "The client read too slowly: its queue overflowed, and the connection was closed with 4408.",
         "Let the client reconnect; it resumes. Find out what keeps it from reading.",
     )
-    SENT = Meaning("It was sent.")
+    SENT = Meaning(
+        "It was sent.",
+        "Look at the page's own code: the frame with this offset is in the browser's network tab, under the WebSocket.",
+    )
     HELD_BACK = Meaning(
         "Values that look like secrets were sent as null.",
         "Take them out of the code of the binding, or name them in 'sensitive' if they are to be sent.",
@@ -102,39 +147,12 @@ class Cause(Enum):
         "The change is older than the log, so nothing is known about it any more.",
         "Raise DECLBIND['RETENTION_SECONDS'] if you need a longer history.",
     )
+    UNEXPLAINED = Meaning(
+        "What is stored does not show what happened.",
+        "Ask again with the time or the offset of the change, or repeat the write while you watch the live page.",
+    )
 
     @property
     def code(self) -> str:
         """Return the name for machines."""
         return self.name.lower()
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One cause with its evidence: (description, value) pairs.
-
-    ``connection`` is the connection that the answer is about, "" for none. ``advice`` is advice for this case, if it
-    is more specific than the cause's.
-    """
-
-    cause: Cause
-    text: str
-    evidence: tuple[tuple[str, object], ...] = ()
-    connection: str = ""
-    advice: str = ""
-
-    @property
-    def remedy(self) -> str:
-        """Return the advice."""
-        return self.advice or self.cause.value.remedy
-
-    def as_json(self) -> dict[str, object]:
-        """Return the answer as JSON values."""
-        return {
-            "cause": self.cause.code,
-            "meaning": self.cause.value.title,
-            "text": self.text,
-            "evidence": [{"what": what, "value": value} for what, value in self.evidence],
-            "remedy": self.remedy,
-            "connection": self.connection,
-        }

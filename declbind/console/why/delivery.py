@@ -7,34 +7,25 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 
-from django.db.models import Q
-from django.utils import timezone
-
 from declbind.bindings import Binding
 from declbind.console.bulk import is_concerned, list_groups
 from declbind.console.connections import ListedConnection, ListedSubscription, describe_connections
 from declbind.console.lag import MOMENT
 from declbind.console.overview import describe_rules
 from declbind.console.shown import shown
-from declbind.console.stored import read_changes
+from declbind.console.stored import read_json
 from declbind.live import changes
 from declbind.models import Connection, Event, Node, Traffic
 from declbind.outbound import history
 
-from .causes import Answer, Cause
+from .absence import explain_absence, is_user
+from .answer import Answer
+from .causes import Cause
+from .events import groups_of, offset_of
+from .numbering import explain_waiting
 
-#: How far a refused handshake may lie from the time in question.
-HANDSHAKES = timedelta(minutes=10)
 #: The number of connections that are examined.
 MAX_CONNECTIONS = 50
-#: What a close code means for a connection that missed a later change.
-CLOSES = {
-    4401: Cause.REVOKED,
-    4403: Cause.KICKED,
-    4408: Cause.TOO_SLOW,
-    4429: Cause.OVER_LIMIT,
-    1006: Cause.PROCESS_LOST,
-}
 #: Why a subscription ended, as stored in the table of connections.
 ENDS = {
     "permission": Cause.REVOKED,
@@ -43,18 +34,9 @@ ENDS = {
     "changed": Cause.NOT_SUBSCRIBED,
     "client": Cause.NOT_SUBSCRIBED,
 }
+#: A connection that ends so soon after a change may have ended before its frame arrived.
+LEAVING = timedelta(seconds=2)
 LIMITS = ("rate_limited", "too_many_subscriptions", "too_large")
-ANONYMOUS = "anonymous"
-
-
-def offset_of(event: Event) -> int | None:
-    """Return an event's offset, or ``None`` if it has none yet."""
-    return event.seq if history.needs_sequencer(event._state.db or "default") else event.pk
-
-
-def groups_of(event: Event) -> list[tuple[str, str]]:
-    """Return the groups of an event with the action for each."""
-    return list(read_changes(event.changes))
 
 
 def explain_event(
@@ -63,9 +45,7 @@ def explain_event(
     """Yield the answers about an event, the most relevant first; "" for user and connection means any."""
     offset = offset_of(event)
     if offset is None:
-        age = (timezone.now() - event.created_at).total_seconds()
-        evidence = (("stored", event.created_at),)
-        yield Answer(Cause.NOT_SEQUENCED, f"It has waited for its number for {age:.0f} s.", evidence)
+        yield explain_waiting(event, using)
         return
     config = _find_overtaking_edit(event, offset, using)
     if config is not None:
@@ -73,8 +53,13 @@ def explain_event(
             Cause.OLD_VERSION,
             f"It was written under configuration {event.version} when {config.version} had already changed the "
             "subscribers.",
-            (("asked to take a snapshot", "all subscribers"), ("offset", offset)),
+            (("sent a `resync`", "clients that were subscribed explicitly"), ("offset", offset)),
         )
+        return
+    empty = _find_empty_payload(event, binding)
+    if empty:
+        text = f"The log holds the change at offset {offset}, and its payload is empty: {', '.join(empty)}."
+        yield Answer(Cause.NOTHING_MADE, text, (("offset", offset),))
         return
     found = _connections(user, connection, event, using)
     groups = [group for group, _ in groups_of(event)]
@@ -86,7 +71,7 @@ def explain_event(
         ]
         return
     if not answers:
-        yield from _explain_absence(user, connection, event, using)
+        yield from explain_absence(user, connection, event, using)
         return
     order = list(Cause)
     yield from sorted(answers, key=lambda answer: (answer.cause is not Cause.SENT, -order.index(answer.cause)))
@@ -98,7 +83,7 @@ def _connections(user: str, connection: str, event: Event, using: str) -> list[L
     if connection:
         rows = rows.filter(pk=connection)
     elif user:
-        rows = rows.filter(_is_user(user))
+        rows = rows.filter(is_user(user))
     else:
         stream = json.dumps(event.stream)
         rows = rows.filter(subscriptions__contains=f"[{stream},")
@@ -114,7 +99,9 @@ def _connections(user: str, connection: str, event: Event, using: str) -> list[L
 def _of(connection: ListedConnection, event: Event) -> list[ListedSubscription]:
     groups = {group for group, _ in groups_of(event)}
     return [
-        item for item in connection.subscriptions if item.stream == event.stream and is_concerned(item.group, groups)
+        subscription
+        for subscription in connection.subscriptions
+        if subscription.stream == event.stream and is_concerned(subscription.group, groups)
     ]
 
 
@@ -133,6 +120,7 @@ def _explain_connection(
         return _explain_delivery(connection, covering, event, offset, using)
     ended = [subscription for subscription in mine if subscription.until is not None and subscription.until < offset]
     if ended:
+        # The subscription that ended last says why there was none at the change.
         last = max(ended, key=lambda subscription: subscription.until or 0)
         cause = ENDS.get(last.reason, Cause.NOT_SUBSCRIBED)
         return answer(cause, f"Its subscription to {last.group} ended at offset {last.until}. Reason: {last.reason}.")
@@ -153,12 +141,19 @@ def _explain_connection(
             ("at", refusal.at),
             ("view is for", rule),
         )
-    own = sorted({item.group for item in connection.subscriptions if item.stream == event.stream})
-    return answer(
+    own = sorted(
+        {subscription.group for subscription in connection.subscriptions if subscription.stream == event.stream}
+    )
+    absent = answer(
         Cause.NOT_SUBSCRIBED,
         f"The change went to {list_groups(groups)}; it was subscribed to "
         f"{', '.join(own) or 'no group of this stream'}.",
     )
+    dropped = Node.objects.using(using).filter(pk=connection.node).values_list("dropped", flat=True).first()
+    if dropped:
+        # One of them may have been the refusal of this subscription.
+        return absent.weaken(f"Process {connection.process} had {dropped} refusals too many to record each of them.")
+    return absent
 
 
 def _answer(connection: ListedConnection, cause: Cause, text: str, *evidence: tuple[str, object]) -> Answer:
@@ -188,9 +183,11 @@ def _explain_delivery(
             group,
             ("offset", offset),
             ("closed", connection.closed_at),
-        )
-    if connection.is_lost:
-        return answer(Cause.PROCESS_LOST, f"Process {connection.process} is gone.", group)
+        ).weaken("Whether the frame was among those sent before: the client's own log.")
+    if connection.is_lost and not _was_handed_over(connection, offset, using):
+        return answer(
+            Cause.PROCESS_LOST, f"Process {connection.process} sends no heartbeat any more.", group, ("offset", offset)
+        ).weaken("Whether the process still runs, on its host.")
     if _is_behind(connection, event, using):
         return answer(
             Cause.PROCESS_BEHIND,
@@ -198,13 +195,22 @@ def _explain_delivery(
             group,
             ("offset", offset),
         )
-    return answer(
+    sent = answer(
         Cause.SENT,
         f"{what} was sent with offset {offset}.",
         group,
         ("written", event.created_at),
         ("frames waiting now", connection.queued),
     )
+    if connection.closed_at is not None and connection.closed_at - event.created_at < LEAVING:
+        return sent.weaken("The connection was closed shortly after, perhaps before the frame arrived.")
+    return sent
+
+
+def _was_handed_over(connection: ListedConnection, offset: int, using: str) -> bool:
+    """Return whether a process had handed an event to its connections by its last heartbeat."""
+    reached = Node.objects.using(using).filter(pk=connection.node).values_list("offset", flat=True).first()
+    return reached is not None and reached >= offset
 
 
 def _is_behind(connection: ListedConnection, event: Event, using: str) -> bool:
@@ -215,36 +221,16 @@ def _is_behind(connection: ListedConnection, event: Event, using: str) -> bool:
     return node.offset < (offset_of(event) or 0) and event.created_at < node.seen_at - MOMENT
 
 
-def _explain_absence(user: str, connection: str, event: Event, using: str) -> Iterator[Answer]:
-    """Explain why the user was not connected."""
-    rows = shown(Connection, using)
-    rows = rows.filter(pk=connection) if connection else rows.filter(_is_user(user))
-    before = rows.filter(closed_at__lt=event.created_at).order_by("-closed_at").first()
-    if before is None:
-        yield Answer(
-            Cause.NOT_CONNECTED, "No connection of this user is known from that time.", (("at", event.created_at),)
-        )
-    else:
-        cause = CLOSES.get(before.close_code or 0, Cause.NOT_CONNECTED)
-        yield Answer(
-            cause,
-            f"The last connection before it was closed with {before.close_code}"
-            f"{': ' + before.close_reason if before.close_reason else '.'}",
-            (("closed", before.closed_at), ("at offset", before.offset)),
-            before.pk,
-        )
-    refused = (
-        shown(Traffic, using)
-        .filter(outcome="origin", at__range=(event.created_at - HANDSHAKES, event.created_at + HANDSHAKES))
-        .order_by("-pk")
-        .first()
-    )
-    if refused is not None:
-        yield Answer(Cause.ORIGIN, refused.message or "A handshake was refused.", (("at", refused.at),))
-
-
-def _is_user(user: str) -> Q:
-    return Q(user_pk="") if user == ANONYMOUS else Q(username=user) | Q(user_pk=user)
+def _find_empty_payload(event: Event, binding: type[Binding] | None) -> list[str]:
+    """Return the actions of an event whose payload the code of the binding left empty, if it left all of them so."""
+    if event.kind != Event.PAYLOAD:
+        return []
+    made = read_json(event.data)
+    actions = {action for _, action in groups_of(event)}
+    if not isinstance(made, dict) or any(made.get(action, "not made") for action in actions):
+        return []
+    name = "serialize" if binding is None else f"{binding.__module__}.{binding.__qualname__}.serialize"
+    return [f"{name} returned {{}} for {action}" for action in sorted(actions)]
 
 
 def _find_refusal(connection: ListedConnection, event: Event, using: str) -> Traffic | None:

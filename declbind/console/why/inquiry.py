@@ -1,36 +1,56 @@
-"""Explanations of why a frame arrived or did not: from a row, through the log, to each connection of a user.
+"""The course of an inquiry: which module is asked when, and how far its answers can be trusted.
 
 Nothing is recorded for this. The log holds each change with its groups. The table of connections holds the offsets
 from and to which each connection was subscribed to a group. Both together show whether a frame was delivered. For a
 change that was never announced, the stored row is compared with its last event.
+
+Only an offset names one change. By its key and a time, a row may have been written twice, so a change that was found
+in this way is likely the one in question, and a certain answer about it needs facts that hold for any other as well.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterator
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
 
 from django.utils import timezone
 
-from declbind import value_validation
-from declbind.bindings import Binding
-from declbind.checks import foreign_database
+from declbind.console.connections import describe_connections
 from declbind.console.shown import shown
+from declbind.console.times import format_distance, format_time
 from declbind.console.withheld import load_withheld
-from declbind.console.writers import describe_writer
-from declbind.live import changes
-from declbind.models import BindingRevision, Event, Traffic
-from declbind.outbound import history, log
-from declbind.registry import get_registry
-from declbind.serializers import encode_key
+from declbind.models import Connection, Event
 
-from .causes import Answer, Cause
-from .delivery import explain_event, groups_of
+from .absence import explain_unknown_user, is_user
+from .answer import Answer
+from .case import Case
+from .causes import Cause
+from .certainty import Certainty
+from .code import explain_old_processes
+from .delivery import explain_event
+from .events import groups_of, offset_at, offset_of
 from .explanation import Explanation
-from .missed import explain_bulk, explain_uncaptured, find_bulk
+from .failures import explain_failure
+from .missed import explain_bulk, explain_missed_write
 from .question import WINDOW, Question
-from .stored_row import compare, find_latest, load_row, row_groups, says_it_is_there
+from .rights import explain_rights
+from .silence import explain_quiet, explain_silence
+from .standing import explain_standing
+
+#: The number of connections of a user that are examined.
+MAX_CONNECTIONS = 200
+#: Causes that concern the log as a whole, and so every change.
+OF_THE_LOG = frozenset({Cause.NOT_SEQUENCED, Cause.NUMBERING_BLOCKED})
+#: The processes store their connections once a second. What they do not show of the last seconds is not certain.
+FRESH = timedelta(seconds=3)
+BY_CONNECTIONS = frozenset({Cause.NOBODY_SUBSCRIBED, Cause.NOT_CONNECTED, Cause.NOT_SUBSCRIBED})
+#: A connection keeps this many of its past subscriptions.
+MAX_PAST = 100
+#: Causes that an older process may explain as well.
+BY_OLD_CODE = frozenset(
+    {Cause.NOT_CAPTURED, Cause.NOT_SUBSCRIBED, Cause.REFUSED, Cause.UNEXPLAINED, Cause.NO_BINDING, Cause.OLD_VERSION}
+)
+NAME_THE_OFFSET = "Name the offset of the change, which the browser's network tab and the live page show."
 
 
 def explain(question: Question, using: str) -> Explanation:
@@ -38,232 +58,139 @@ def explain(question: Question, using: str) -> Explanation:
 
     An unknown stream, row or user raises no exception.
     """
-    binding = get_registry().by_stream.get(question.stream)
-    event = find_event(question, binding, using)
-    if event is None:
-        silence = list(_explain_silence(question, binding, using))
-        bulk = _find_bulk_of_row(question, binding, using) if _is_uncaptured(silence) else None
-        if bulk is not None:
-            return _explain_bulk(question, bulk, binding, using)
-        return Explanation(question, tuple(silence))
-    if event.kind == Event.BULK:
-        return _explain_bulk(question, event, binding, using)
-    answers = [*explain_event(event, question.user, question.connection, binding, using)]
-    if question.offset is None and binding is not None:
-        missed, latest = _find_missed_write(question, event, binding, using)
-        bulk = _find_bulk_of_row(question, binding, using, latest) if _is_uncaptured(missed) else None
-        if bulk is not None:
-            return _explain_bulk(question, bulk, binding, using)
-        answers = [*missed, *answers]
-    if held_back := load_withheld(using, question.stream).get(question.stream):
-        answers.append(Answer(Cause.HELD_BACK, held_back))
-    return Explanation(question, tuple(answers), event)
+    case = Case.open(question, using)
+    answers = list(_find_answers(case))
+    if not case.is_named and any(answer.cause in BY_OLD_CODE for answer in answers):
+        answers += explain_old_processes(using)
+    return Explanation(question, tuple(_order(answers)), case.event, case.neighbours.before, case.neighbours.after)
 
 
-def _is_uncaptured(answers: Collection[Answer]) -> bool:
-    causes = {answer.cause for answer in answers}
-    # While marks of triggers are waiting, it is unknown whether the row belongs to a bulk event.
-    return Cause.NOT_CAPTURED in causes and Cause.NOT_SEQUENCED not in causes
+def _order(answers: Iterable[Answer]) -> list[Answer]:
+    """Return the answers with the surest first; a cause that is named twice for one connection is named once."""
+    unique: dict[tuple[Cause, str, str], Answer] = {}
+    for answer in answers:
+        unique.setdefault((answer.cause, answer.connection, answer.text), answer)
+    return sorted(unique.values(), key=lambda answer: answer.certainty.rank)
 
 
-def _explain_bulk(question: Question, event: Event, binding: type[Binding] | None, using: str) -> Explanation:
-    return Explanation(question, tuple(explain_bulk(event, question.user, question.connection, binding, using)), event)
-
-
-def _find_bulk_of_row(
-    question: Question, binding: type[Binding] | None, using: str, latest: Event | None = None
-) -> Event | None:
-    """Return the bulk event that may have been for a row: after its own last event, to one of its groups."""
-    if binding is None:
-        return None
-    row = load_row(binding, question.row, using)
-    groups = row_groups(binding(using=using), row) if row is not None else []
-    if latest is not None:
-        groups += [group for group, _ in groups_of(latest)]
-    return find_bulk(question.stream, groups, using, after=latest, at=question.at, window=WINDOW)
-
-
-# --- announced changes --------------------------------------------------------------------------------------------
-
-
-def find_event(question: Question, binding: type[Binding] | None, using: str) -> Event | None:
-    """Return the change in question: the one at the offset, the nearest to the time, or the row's last one."""
-    events = shown(Event, using).filter(stream=question.stream).exclude(kind__in=(Event.CONTROL, Event.MARK))
-    if question.offset is not None:
-        return events.filter(**{history.offset_column(using): question.offset}).first()
-    events = events.filter(object_pk__in=_keys(question.row, binding)).order_by("-pk")
-    if question.at is None:
-        return events.first()
-    near = events.filter(created_at__range=(question.at - WINDOW, question.at + WINDOW))
-    at = question.at
-    return min(near[:200], key=lambda event: abs(event.created_at - at), default=None)
-
-
-def _keys(row: str, binding: type[Binding] | None) -> set[str]:
-    """Return the forms in which the log may hold a typed key."""
-    keys = {json.dumps(row)}
-    if binding is not None:
-        try:
-            key = binding.model_class()._meta.pk
-            keys.add(encode_key(value_validation.coerce(key, row), key))
-        except ValueError:
-            pass
-    elif row.lstrip("-").isdigit():
-        keys.add(row)
-    return keys
-
-
-# --- writes without a change --------------------------------------------------------------------------------------
-
-
-def _explain_silence(question: Question, binding: type[Binding] | None, using: str) -> Iterator[Answer]:
-    yield from _explain_binding(question, binding, using)
-    if binding is None or not binding.spec().outbound:
+def _find_answers(case: Case) -> Iterator[Answer]:
+    stranger = explain_unknown_user(case.question.user, case.using)
+    if stranger is not None:
+        yield stranger
+    failure = explain_failure(case)
+    if failure is not None:
+        yield failure
+    if case.event is None:
+        found = list(explain_standing(case))
+        yield from found
+        is_over = case.binding is None or not case.binding.spec().outbound
+        if not (is_over or any(answer.certainty is Certainty.CERTAIN for answer in found)):
+            silence = list(explain_silence(case))
+            yield from _weaken_all(silence, failure)
         return
-    oldest = _oldest_kept(using)
-    at = question.at
-    if question.offset is not None and question.offset < log.load_head(using).min_offset:
-        yield Answer(Cause.EXPIRED, f"The log begins at offset {log.load_head(using).min_offset}.")
+    if case.event.kind in Event.WORDLESS:
+        yield from explain_bulk(case, case.event, is_named=case.is_named)
         return
-    if at is not None and oldest is not None and at < oldest:
-        yield Answer(Cause.EXPIRED, "The log no longer reaches back so far.", (("the oldest change kept", oldest),))
-        return
-    kept = binding.spec().retention
-    if at is not None and kept is not None and at < timezone.now() - timedelta(seconds=kept):
-        yield Answer(Cause.EXPIRED, f"The log keeps values of this binding for {kept} s.", (("retention", kept),))
-        return
-    failed = _find_failure(question, using)
-    if failed is not None:
-        yield Answer(Cause.BINDING_FAILED, failed.message, (("time", failed.at), ("error", failed.outcome)))
-        return
-    edit = _find_edit(question.stream, at, using) if at is not None else None
-    if edit is not None:
-        yield Answer(
-            Cause.OLD_VERSION,
-            f"The binding was changed {edit.created_at:%H:%M:%S}; for {changes.grace().total_seconds():g} s after that "
-            "some process may have written under the configuration before.",
-            (("configuration version", edit.version), ("changed at", edit.created_at)),
-        )
-    yield from _explain_row(question, binding, using)
+    yield from _explain_change(case, case.event, stranger is not None, failure)
+    if held_back := load_withheld(case.using, case.question.stream).get(case.question.stream):
+        yield Answer(Cause.HELD_BACK, held_back, certainty=Certainty.LIKELY, settle=NAME_THE_OFFSET)
 
 
-def _explain_binding(question: Question, binding: type[Binding] | None, using: str) -> Iterator[Answer]:
-    entry = get_registry().entry(question.stream)
-    revision = _revision_at(question, using)
-    if binding is None and entry is None:
-        removed = BindingRevision.objects.using(using).filter(stream=question.stream, definition__isnull=True).first()
-        evidence = (("removed at", removed.created_at), ("by", removed.author_name)) if removed else ()
-        yield Answer(Cause.NO_BINDING, f"There is no binding {question.stream!r}.", evidence)
-    elif entry is not None and entry.problems:
-        text = " ".join(str(problem) for problem in entry.problems[:3])
-        yield Answer(Cause.NOT_IN_FORCE, f"It is invalid: {text}", (("defined in", entry.where),))
-    elif binding is None:
-        yield Answer(Cause.NOT_IN_FORCE, "It is disabled now.")
-    elif not binding.spec().outbound:
-        yield Answer(Cause.CLOSED_DIRECTION, f"Its direction is {binding.spec().direction!r}.")
-    elif question.at is not None and revision is not None and not _was_in_force(revision):
-        yield Answer(
-            Cause.NOT_IN_FORCE,
-            "It was not in force at that time.",
-            (("since", revision.created_at), ("configuration version", revision.version)),
-        )
+def _weaken_all(answers: list[Answer], failure: Answer | None) -> Iterator[Answer]:
+    """Yield what the stored row shows, which a fault of the binding explains as well."""
+    for answer in answers:
+        yield answer if failure is None else answer.weaken("The fault of the binding may explain this.")
 
 
-def _explain_row(question: Question, binding: type[Binding], using: str) -> Iterator[Answer]:
-    """Examine the row as it is stored now."""
-    model = binding.model_class()
-    label = model._meta.label
-    alias = foreign_database(binding)
-    if alias:
-        text = f"{label} is written to database {alias!r}, where changes are not captured."
-        yield from explain_uncaptured(binding, text, (), using)
+def _explain_change(case: Case, event: Event, is_stranger: bool, failure: Answer | None) -> Iterator[Answer]:
+    """Yield the answers about an event of the row, and about a write after it that left none."""
+    question = case.question
+    delivered: list[Answer] = []
+    if not is_stranger:
+        delivered = list(explain_event(event, question.user, question.connection, case.binding, case.using))
+        delivered = explain_rights(case, delivered)
+    delivered = list(_weaken_fresh(case, event, delivered))
+    if case.is_named:
+        yield from delivered
         return
-    row = load_row(binding, question.row, using)
-    if row is None:
-        yield Answer(
-            Cause.ROLLED_BACK, f"There is no {label} with the key {question.row}, and nothing of it is in the log."
-        )
-        return
-    bound = binding(using=using)
-    if not bound.get_queryset().filter(pk=row.pk).exists():
-        conditions = ", ".join(f"{name} = {value}" for name, value in bound.resolved().spec.where.items())
-        yield Answer(Cause.OUTSIDE_WHERE, f"{label} {question.row} is not one where {conditions}.")
-        return
-    if not row_groups(bound, row):
-        empty = sorted(
-            name
-            for template, names in bound.resolved().templates
-            for name, attname in names
-            if getattr(row, attname, None) is None
-        )
-        yield Answer(Cause.NO_GROUP, f"{', '.join(empty) or 'The code of the binding'} gives no group for this row.")
-        return
-    latest = find_latest(question.stream, _keys(question.row, binding), using)
-    if latest is not None and compare(binding, row, latest, using) == []:
-        yield Answer(
-            Cause.ROLLED_BACK,
-            "The stored row equals its last announcement, so nothing was committed near that time.",
-            (("the last change announced", latest.created_at),),
-        )
-        return
-    since = " near that time" if question.at is not None else ", perhaps because it was not written since it is bound"
-    yield from explain_uncaptured(
-        binding,
-        f"{label} {question.row} is there, and the log has no change of it{since}.",
-        (("groups it would be in", ", ".join(row_groups(bound, row))),),
-        using,
-    )
-
-
-def _find_missed_write(
-    question: Question, event: Event, binding: type[Binding], using: str
-) -> tuple[list[Answer], Event | None]:
-    """Return that the row was written since its last event, if they differ, and that event."""
-    row = load_row(binding, question.row, using)
-    latest = find_latest(event.stream, {event.object_pk}, using)
-    if latest is None:
-        return [], None
-    if row is not None:
-        differs = compare(binding, row, latest, using)
-        text = f"What is stored is not what was announced last: {', '.join(differs or ())}."
+    missed = list(_weaken_all(list(explain_missed_write(case)), failure)) if case.binding is not None else []
+    standing = [answer for answer in explain_standing(case) if case.at is not None or case.binding is None]
+    yield from missed
+    yield from (answer.weaken("The change in the log may be the one in question.") for answer in standing)
+    weighed = list(_weigh(case, event, delivered))
+    if missed:
+        weighed = [answer.weaken("The row was written again since this change.") for answer in weighed]
+    quiet = [] if missed or case.binding is None or not case.is_unchanged else list(explain_quiet(case))
+    if any(answer.certainty is Certainty.CERTAIN for answer in weighed):
+        quiet = []
+    if case.at is None or case.is_near:
+        yield from weighed
+        yield from (answer.weaken(_other_write(case, event)) for answer in quiet)
     else:
-        differs = ["the row"] if says_it_is_there(latest) else []
-        text = "The row is gone, and the log does not say so."
-    if not differs:
-        return [], latest
-    # The row may have been announced between the two reads.
-    newest = find_latest(event.stream, {event.object_pk}, using)
-    if newest is None or newest.pk != latest.pk:
-        return [], latest
-    evidence = (("the last change announced", latest.created_at), ("by", describe_writer(latest.actor, latest.origin)))
-    return list(explain_uncaptured(binding, text, evidence, using)), latest
+        yield from quiet
+        yield from weighed
 
 
-# --- evidence ---------------------------------------------------------------------------------------------------------
+def _weaken_fresh(case: Case, event: Event, answers: list[Answer]) -> Iterator[Answer]:
+    """Yield answers about connections, which may be older than what they are asked about."""
+    newest = max(filter(None, (event.created_at, case.at if not case.is_named else None)))
+    is_fresh = timezone.now() - newest < FRESH
+    for answer in answers:
+        if is_fresh and answer.cause in BY_CONNECTIONS:
+            yield answer.weaken("Ask again in a few seconds: the processes store their connections once a second.")
+        else:
+            yield answer
 
 
-def _oldest_kept(using: str) -> datetime | None:
-    column = history.offset_column(using)
-    return shown(Event, using).order_by(column).values_list("created_at", flat=True).first()
+def _other_write(case: Case, event: Event) -> str:
+    if case.at is None:
+        return f"Name the time, if another write than that of {format_time(event.created_at)} is meant."
+    return NAME_THE_OFFSET
 
 
-def _find_failure(question: Question, using: str) -> Traffic | None:
-    rows = shown(Traffic, using).filter(kind=Traffic.ERROR, stream=question.stream, object_pk=question.row)
-    if question.at is not None:
-        rows = rows.filter(at__range=(question.at - WINDOW, question.at + WINDOW))
-    return rows.order_by("-pk").first()
+def _weigh(case: Case, event: Event, answers: list[Answer]) -> Iterator[Answer]:
+    """Yield answers about an event that was found by its row and a time, as far as they hold for another one too."""
+    has_sent = any(answer.cause is Cause.SENT for answer in answers)
+    is_steady = not has_sent and _is_steady(case, event)
+    if case.at is None:
+        doubt = f"The last change in the log, of {format_time(event.created_at)}, is taken. {NAME_THE_OFFSET}"
+    else:
+        side = "before" if event.created_at <= case.at else "after"
+        far = format_distance(event.created_at - case.at)
+        doubt = f"The change in the log is {far} {side} the time asked. {NAME_THE_OFFSET}"
+    for answer in answers:
+        if answer.cause in OF_THE_LOG or (is_steady and answer.cause is not Cause.OLD_VERSION):
+            yield answer
+        else:
+            yield answer.weaken(doubt)
 
 
-def _revision_at(question: Question, using: str) -> BindingRevision | None:
-    rows = BindingRevision.objects.using(using).filter(stream=question.stream)
-    return rows.filter(created_at__lte=question.at).first() if question.at is not None else rows.first()
-
-
-def _was_in_force(revision: BindingRevision) -> bool:
-    return revision.definition is not None and revision.definition.get("enabled", True)
-
-
-def _find_edit(stream: str, at: datetime, using: str) -> BindingRevision | None:
-    """Return the edit of the binding that some writer may not have known yet."""
-    rows = BindingRevision.objects.using(using).filter(stream=stream)
-    return rows.filter(created_at__range=(at - changes.grace(), at)).first()
+def _is_steady(case: Case, event: Event) -> bool:
+    """Return whether no client in question would have received any other change of the row at about that time."""
+    question = case.question
+    rows = shown(Connection, case.using)
+    if question.connection:
+        rows = rows.filter(pk=question.connection)
+    elif question.user:
+        rows = rows.filter(is_user(question.user))
+    groups = {*case.groups, *(group for group, _ in groups_of(event))}
+    low = high = None
+    if case.at is not None:
+        moments = (event.created_at, case.at - WINDOW, case.at + WINDOW)
+        low = offset_at(min(moments), case.using)
+        high = max(offset_at(max(moments) + timedelta(seconds=1), case.using), offset_of(event) or 0) + 1
+        rows = rows.exclude(closed_at__lt=min(moments)).filter(opened_at__lte=max(moments))
+    found = list(rows.order_by("-opened_at")[: MAX_CONNECTIONS + 1])
+    if len(found) > MAX_CONNECTIONS:
+        return False
+    for connection in describe_connections(found, case.using):
+        if len(connection.subscriptions) >= MAX_PAST:
+            return False
+        for subscription in connection.subscriptions:
+            if subscription.stream != question.stream or subscription.group not in groups:
+                continue
+            if low is None or high is None:
+                return False
+            if subscription.after < high and (subscription.until is None or subscription.until > low):
+                return False
+    return True

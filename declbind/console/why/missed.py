@@ -1,4 +1,4 @@
-"""Explanations of a write without an event in the log: sent in bulk, still a trigger's mark, or not captured."""
+"""Explanations of a write without an event of its own: sent in bulk, still a trigger's mark, or not captured."""
 
 from __future__ import annotations
 
@@ -11,16 +11,81 @@ from declbind.bindings import Binding
 from declbind.console import bulk, unseen
 from declbind.console.shown import shown
 from declbind.console.stored import read_json
+from declbind.console.times import format_distance, format_time
 from declbind.console.writers import describe_writer
 from declbind.core.frames import EVERY_GROUP
 from declbind.models import Event
 from declbind.outbound.triggers.tables import table_models
 
-from .causes import Answer, Cause
-from .delivery import explain_event, groups_of, offset_of
+from .answer import Answer, likely
+from .case import Case
+from .causes import Cause
+from .certainty import Certainty
+from .delivery import explain_event
+from .events import groups_of, offset_of
+from .question import NEAR, WINDOW
+from .standing import explain_off_period
+from .stored_row import says_it_is_there
 
 #: The number of bulk events, and of marks, that are examined.
 MAX_BULKS, MAX_MARKS = 200, 1_000
+OR_IN_BULK = (
+    "A bulk event holds no rows, so this row may have been one of them. Name the offset of the bulk event, or compare "
+    "the row with what the client holds after its snapshot."
+)
+
+
+def explain_missed_write(case: Case) -> Iterator[Answer]:
+    """Yield that the row was written since its last event: if it differs from it, or if it is gone."""
+    latest = case.latest
+    if latest is None or case.binding is None:
+        return
+    if case.row is not None:
+        comparison = case.comparison
+        if comparison is None or not comparison.names:
+            return
+        text = f"What is stored is not what was announced last: {', '.join(comparison.names)}."
+        is_sure = comparison.is_sure
+    elif says_it_is_there(latest, case.definitions):
+        text, is_sure = "The row is gone, and the log does not say so.", True
+    else:
+        return
+    if _has_newer(case, latest):
+        return
+    evidence = (("the last change announced", latest.created_at), ("by", describe_writer(latest.actor, latest.origin)))
+    answers = list(explain_uncaptured(case.binding, text, evidence, case.using))
+    if not is_sure:
+        unsure = "The data is made by code or by another definition than before, which may explain the difference."
+        answers = [answer.weaken(unsure) for answer in answers]
+    yield from explain_alternatives(case, answers, latest)
+
+
+def explain_alternatives(case: Case, answers: list[Answer], latest: Event | None) -> Iterator[Answer]:
+    """Yield answers that a write left no event, and what else may explain that: a bulk event, or a disabled binding."""
+    off = explain_off_period(case)
+    if off is not None:
+        answers = [off, *(answer.weaken("It depends on whether the binding was in force.") for answer in answers)]
+    is_waiting = any(answer.cause is Cause.NOT_SEQUENCED for answer in answers)
+    told = None if is_waiting or case.is_named else _find_bulk_of_row(case, latest)
+    if told is None:
+        yield from answers
+        return
+    in_bulk = explain_bulk(case, told, is_named=False)
+    answers = [answer.weaken(OR_IN_BULK) for answer in answers]
+    is_far = case.at is not None and abs(told.created_at - case.at) > NEAR
+    yield from (*answers, *in_bulk) if is_far else (*in_bulk, *answers)
+
+
+def _has_newer(case: Case, latest: Event) -> bool:
+    """Return whether the row was announced between the read of its last event and that of the row."""
+    newest = shown(Event, case.using).filter(stream=latest.stream, object_pk=latest.object_pk, pk__gt=latest.pk)
+    return newest.exists()
+
+
+def _find_bulk_of_row(case: Case, latest: Event | None) -> Event | None:
+    """Return the bulk event that may have been for the row: after its own last event, to one of its groups."""
+    groups = [*case.groups, *(group for group, _ in groups_of(latest))] if latest is not None else case.groups
+    return find_bulk(case.question.stream, groups, case.using, after=latest, at=case.at, window=WINDOW)
 
 
 def find_bulk(
@@ -43,55 +108,68 @@ def find_bulk(
 
 
 def _tells(event: Event, groups: Collection[str]) -> bool:
-    concerned = {group for group, _ in groups_of(event)}
-    return any(bulk.is_concerned(group, concerned) for group in groups)
+    told = {group for group, _ in groups_of(event)}
+    return any(bulk.is_concerned(group, told) for group in groups)
 
 
-def explain_bulk(event: Event, user: str, connection: str, binding: type[Binding] | None, using: str) -> list[Answer]:
+def explain_bulk(case: Case, event: Event, *, is_named: bool) -> list[Answer]:
     """Return that a row was part of a bulk event, and what became of the event for each connection."""
-    groups = [group for group, _ in groups_of(event)]
-    is_every = EVERY_GROUP in groups
+    told = [group for group, _ in groups_of(event)]
+    is_every = EVERY_GROUP in told
     offset = offset_of(event)
     number = f", at offset {offset}" if offset is not None else ""
     text = (
-        f"The rows written at {event.created_at:%H:%M:%S} could not be sent row by row: every group of the stream was "
-        f"asked to take a snapshot{number}."
+        f"The rows written at {format_time(event.created_at)} could not be sent row by row: every group of the stream "
+        f"was asked to take a snapshot{number}."
         if is_every
-        else f"More than {bulk.limit()} rows were written by one call at {event.created_at:%H:%M:%S}: its groups were "
-        f"asked to take a snapshot{number}."
+        else f"More than {bulk.limit()} rows were written by one call at {format_time(event.created_at)}: its groups "
+        f"were asked to take a snapshot{number}."
     )
+    distance: tuple[tuple[str, object], ...] = ()
+    if case.at is not None:
+        distance = (("distance from the time asked", format_distance(event.created_at - case.at)),)
     evidence = (
         ("written", event.created_at),
-        ("groups asked", "every one" if is_every else len(groups)),
+        *distance,
+        ("groups asked", "every one" if is_every else len(told)),
         ("by", describe_writer(event.actor, event.origin)),
     )
     # Raising the limit does not help if it is not known which rows were written.
     advice = "Nothing, if the client takes a snapshot after a `resync`." if is_every else ""
     answer = Answer(Cause.BULK_RESYNC, text, evidence, advice=advice)
-    return [answer, *explain_event(event, user, connection, binding, using)]
+    question = case.question
+    answers = [answer, *explain_event(event, question.user, question.connection, case.binding, case.using)]
+    return answers if is_named else [each.weaken(OR_IN_BULK) for each in answers]
 
 
 def explain_uncaptured(
-    binding: type[Binding], text: str, evidence: tuple[tuple[str, object], ...], using: str
+    binding: type[Binding], text: str, evidence: tuple[tuple[str, object], ...], using: str, settle: str = ""
 ) -> Iterator[Answer]:
-    """Yield why a write has no event at all: its mark is waiting, or the binding does not capture such writes."""
+    """Yield why a write has no event at all: its mark is waiting, or the binding does not capture such writes.
+
+    With ``settle``, it is only likely that there was such a write.
+    """
     waiting = _count_marks(binding, using)
     if waiting:
-        yield Answer(
+        yield likely(
             Cause.NOT_SEQUENCED,
             "Triggers have marked writes to its tables that have no events yet, perhaps this one.",
-            (("notes that wait", waiting),),
+            "Wait until the marks are numbered, and ask again.",
+            ("notes that wait", waiting),
         )
     gaps = unseen.find_gaps(binding, using)
     if not gaps:
         text = f"{text} No uncaptured write is known, so it was written before the binding or its triggers existed."
     faults = [gap for gap in gaps if gap.is_fault]
-    yield Answer(
+    answer = Answer(
         Cause.NOT_CAPTURED,
         text,
         (*evidence, *(("not seen", gap.text) for gap in faults or gaps)),
         advice=" ".join(dict.fromkeys(gap.action for gap in faults or gaps)),
     )
+    if waiting:
+        answer = answer.weaken("Wait until the marks are numbered, and ask again.")
+    yield answer.weaken(settle, Certainty.LIKELY) if settle else answer
 
 
 def _count_marks(binding: type[Binding], using: str) -> int:

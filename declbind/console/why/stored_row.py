@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
-
-from django.db.models import Model
 
 from declbind import value_validation
 from declbind.bindings import Binding
-from declbind.console.shown import shown
 from declbind.console.stored import read_json
 from declbind.models import Event
-from declbind.registry import get_registry
 from declbind.serializers import encode_value
 
-from .delivery import groups_of
+from .definitions import MAKING, PLACING, Definitions
+from .events import groups_of
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The names whose stored values differ from the last event.
+
+    ``is_sure`` says that the event would have had the stored values if it were made now: the definition of the stream
+    is the one with which it was made, and no code of the project takes part. Otherwise only the names that both have
+    are compared.
+    """
+
+    names: tuple[str, ...]
+    is_sure: bool
 
 
 def load_row(binding: type[Binding], row: str, using: str) -> Any | None:
@@ -28,7 +38,7 @@ def load_row(binding: type[Binding], row: str, using: str) -> Any | None:
         return None
 
 
-def row_groups(bound: Binding, row: Model) -> list[str]:
+def row_groups(bound: Binding, row: Any) -> list[str]:
     """Return the groups that a row is in."""
     try:
         return list(bound.group_names(row))
@@ -36,26 +46,32 @@ def row_groups(bound: Binding, row: Model) -> list[str]:
         return [f"(fails: {type(error).__name__})"]
 
 
-def find_latest(stream: str, keys: Collection[str], using: str) -> Event | None:
-    """Return the last event of a row; ``keys`` are the forms in which the log may hold its key."""
-    return shown(Event, using).filter(stream=stream, object_pk__in=keys).order_by("-pk").first()
-
-
-def compare(binding: type[Binding], row: Model, latest: Event | None, using: str) -> list[str] | None:
-    """Return the names whose stored values differ from the last event, or ``None`` if that is unknown."""
-    if latest is None or binding.runs_code() or latest.version != get_registry().version:
+def compare(
+    binding: type[Binding], row: Any, latest: Event | None, definitions: Definitions, using: str
+) -> Comparison | None:
+    """Return how a stored row differs from its last event, or ``None`` if that is unknown."""
+    if latest is None or latest.kind not in (Event.ROW, Event.GONE):
         return None
-    if latest.kind not in (Event.ROW, Event.GONE) or (latest.kind == Event.ROW and latest.data == "{}"):
+    if latest.kind == Event.ROW and latest.data == "{}":
         return None
-    sent = read_json(latest.data)
-    if not isinstance(sent, dict):
+    told = read_json(latest.data)
+    if not isinstance(told, dict):
         return None
-    stored = json.loads(encode_value(binding(using=using).outgoing_data(row)))
-    return sorted(name for name in stored if latest.kind == Event.GONE or stored[name] != sent.get(name))
+    if latest.kind == Event.GONE:
+        return Comparison(tuple(sorted(told)) or ("the row",), True)
+    try:
+        stored = json.loads(encode_value(binding(using=using).outgoing_data(row)))
+    except Exception:  # the project's code, whose failure a trial shows
+        return None
+    has_changed = definitions.has_changed_since(latest.version, MAKING) or stored.keys() != told.keys()
+    if has_changed and definitions.has_changed_since(latest.version, ("model", "serializer")):
+        return None
+    names = sorted(name for name in stored if name in told and stored[name] != told[name])
+    return Comparison(tuple(names), not binding.runs_code() and not (has_changed and not names))
 
 
-def says_it_is_there(latest: Event) -> bool:
+def says_it_is_there(latest: Event, definitions: Definitions) -> bool:
     """Return whether clients that received an event still show its row, under the present rules."""
-    if latest.kind != Event.ROW or latest.version != get_registry().version:
+    if latest.kind != Event.ROW or definitions.has_changed_since(latest.version, PLACING):
         return False
     return any(action != "delete" for _, action in groups_of(latest))

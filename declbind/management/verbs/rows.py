@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from django.utils import timezone
-from django.utils.dateparse import parse_datetime
+import sys
 
 from declbind.console import assignments, erasure, overview, preview, trial, why
 from declbind.console.output import format_json, format_line, format_pairs
+from declbind.console.times import format_distance, parse_time
+from declbind.console.why.events import describe_event
 from declbind.core.errors import ConfigError
 
 from . import Add, Options, VerbGroup
@@ -21,7 +22,11 @@ class RowVerbs(VerbGroup):
         shown.add_argument("stream")
         shown.add_argument("pk")
         shown.add_argument("--user", default="", help="a user's name or primary key; default: an anonymous visitor")
-        asked = add("why", "Explain why a change of a row arrived or not; exit with status 1 if it was not sent.")
+        asked = add(
+            "why",
+            "Explain why a change of a row arrived or not. The exit status is 0 if it was certainly sent, 1 if it was "
+            "certainly not, 3 if the first answer is only likely, and 4 if it cannot be told.",
+        )
         asked.add_argument("stream")
         asked.add_argument("row", nargs="?", default="", help="the key of the row")
         asked.add_argument("--user", default="", help="a user's name or primary key, or anonymous; default: all users")
@@ -114,11 +119,9 @@ class RowVerbs(VerbGroup):
 
     def run_why(self, using: str, options: Options) -> bool:
         """Print the answers, the most relevant one first."""
-        at = parse_datetime(options["at"]) if options["at"] else None
+        at = parse_time(options["at"]) if options["at"] else None
         if (options["at"] and at is None) or not (options["row"] or options["offset"] is not None):
             raise ConfigError("Expected the key of a row or --offset, and with --at a time such as 2026-05-17T14:01.")
-        if at is not None and timezone.is_naive(at):
-            at = timezone.make_aware(at)
         found = why.explain(
             why.Question(
                 options["stream"], options["row"], options["user"], at, options["offset"], options["connection"]
@@ -128,11 +131,22 @@ class RowVerbs(VerbGroup):
         if options["format"] == "json":
             self.stdout.write(format_json(found.as_json()))
         else:
+            for what, event in (("before", found.before), ("the change", found.event), ("after", found.after)):
+                if event is not None and not (what != "the change" and event == found.event):
+                    far = f", {format_distance(event.created_at - at)} from the time asked" if at is not None else ""
+                    self.stdout.write(f"{what}: {describe_event(event)}{far}")
             for answer in found.answers:
-                self.stdout.write(f"{answer.cause.code}: {answer.cause.value.title}")
-                evidence = {what: str(value) for what, value in answer.evidence}
-                self.stdout.write(format_pairs({"": answer.text, **evidence, "to do": answer.remedy or "nothing"}))
-        return found.has_arrived
+                self.stdout.write(f"{answer.cause.code} ({answer.certainty.value}): {answer.cause.value.title}")
+                lines = {"": answer.text, **dict(answer.shown_evidence)}
+                if answer.settle:
+                    lines["missing" if answer.certainty is why.Certainty.CANNOT_TELL else "to settle it"] = (
+                        answer.settle
+                    )
+                step = why.find_step(answer, found.question)
+                self.stdout.write(format_pairs({**lines, "to do": answer.remedy, "next": step.command}))
+        if found.exit_status > 1:
+            sys.exit(found.exit_status)
+        return found.exit_status == 0
 
     def run_try(self, using: str, options: Options) -> bool:
         """Print each step of a trial with its verdict, and the frames that would be sent."""

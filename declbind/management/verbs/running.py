@@ -13,6 +13,7 @@ from declbind.conf import settings
 from declbind.console import connections as connection_list
 from declbind.console import doctor, preview, processes, tail, unseen
 from declbind.console.output import format_count, format_json, format_line, format_table
+from declbind.console.times import format_time
 from declbind.core.errors import ConfigError
 from declbind.django_types import User
 from declbind.inbound import blocks
@@ -79,7 +80,7 @@ class RunningVerbs(VerbGroup):
                 row.id,
                 row.who,
                 row.login,
-                row.opened_at.isoformat(timespec="seconds"),
+                format_time(row.opened_at),
                 row.process,
                 ", ".join(f"{item.stream}/{item.group}" for item in row.current_subscriptions),
             )
@@ -126,7 +127,7 @@ class RunningVerbs(VerbGroup):
                 item.connections,
                 item.subscriptions,
                 item.lag_text,
-                f"{item.seen_at:%Y-%m-%d %H:%M:%S %Z}",
+                format_time(item.seen_at),
             )
             for item in found.processes
         ]
@@ -193,6 +194,8 @@ class RunningVerbs(VerbGroup):
         log.load_head(using)  # fails now if the table is missing
         with stopped_by_signals() as stop:
             self.stdout.write(f"The relay of database {using!r} runs; stop it with Ctrl-C or SIGTERM.")
+            if not history.needs_sequencer(using):
+                self.stdout.write("It is not needed here: this database numbers its events by itself.")
             self.stdout.flush()
             relay.run_for_ever(using, stop)
         self.stdout.write("The relay has stopped.")

@@ -4,7 +4,14 @@ A way returns the rows that it wrote without necessarily changing them, as insta
 the rows that it needs beforehand, without capture. To add a way, add a function to the module of its kind.
 """
 
-from . import deletes, inserts, relations, saves, through_rows, updates
+from importlib import import_module
+
 from .way import WAYS, Way
 
-__all__ = ["WAYS", "Way", "deletes", "inserts", "relations", "saves", "through_rows", "updates"]
+__all__ = ["WAYS", "Way"]
+
+# The combinations of `scenarios.py` depend on the order of the ways.
+for _module in (
+    "saves", "updates", "inserts", "deletes", "relations", "through_rows", "fixtures", "generic_relations",
+):  # fmt: skip
+    import_module(f"{__name__}.{_module}")

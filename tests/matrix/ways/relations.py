@@ -1,10 +1,10 @@
-"""Ways to change foreign keys from their other side, lists, and generic relations."""
+"""Ways to change foreign keys from their other side, and lists."""
 
 from __future__ import annotations
 
 from asgiref.sync import async_to_sync
 
-from tests.matrix.models import Host, Label
+from tests.matrix.models import Label
 
 from .way import all_but, only, way
 
@@ -166,51 +166,3 @@ def symmetrical_clear(sample):
 @way(only("tree"), least=1, moves=False)
 def symmetrical_set(sample):
     sample.row("a").neighbours.set([sample.row("s")])
-
-
-# generic relations ---------------------------------------------------------------------------------------------------
-
-
-@way(only("generic"), least=1, moves=False, is_one_call=False)
-def generic_add(sample):
-    sample.hosts[1].notes.add(sample.row("a"), sample.row("b"))
-
-
-@way(only("generic"), least=1, moves=False, is_one_call=False)
-def generic_add_one_by_one(sample):
-    sample.hosts[1].notes.add(sample.row("a"), bulk=False)
-
-
-@way(only("generic"), least=1, moves=False)
-def generic_create(sample):
-    sample.hosts[1].notes.create(name=sample.new_name(), room=1)
-
-
-@way(only("generic"), least=1, moves=False)
-def generic_remove(sample):
-    sample.hosts[0].notes.remove(sample.row("a"))
-
-
-@way(only("generic"), least=1, moves=False)
-def generic_clear(sample):
-    sample.hosts[0].notes.clear()
-
-
-@way(only("generic"), least=1, moves=False, is_one_call=False)
-def generic_set(sample):
-    sample.hosts[1].notes.set([sample.row("a")])
-
-
-@way(only("generic"), least=1, moves=False)
-def generic_update(sample):
-    sample.hosts[0].notes.update(room=8)
-
-
-@way(only("generic"), least=1, moves=False)
-def generic_cascade(sample):
-    sample.hosts[0].delete()
-
-
-@way(only("generic"), least=1, moves=False)
-def generic_cascade_of_a_query_set(sample):
-    Host.objects.all().delete()

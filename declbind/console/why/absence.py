@@ -1,0 +1,144 @@
+"""Explanations of a user without a connection at the time of a change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from django.contrib.auth import get_user_model
+from django.db.models import Q
+
+from declbind.checks.asgi_mounts import Mounts, describe_paths, find_mounts
+from declbind.console.shown import shown
+from declbind.core.wording import suggest
+from declbind.models import Connection, Event, Node, Traffic
+
+from .answer import Answer, cannot_tell
+from .causes import Cause
+
+#: How far a refused handshake may lie from the time in question.
+HANDSHAKES = timedelta(minutes=10)
+#: What a close code means for a connection that missed a later change.
+CLOSES = {
+    4401: Cause.REVOKED,
+    4403: Cause.KICKED,
+    4408: Cause.TOO_SLOW,
+    4429: Cause.OVER_LIMIT,
+    1006: Cause.PROCESS_LOST,
+}
+#: Why a handshake was refused, as the traffic records it.
+REFUSALS = {"origin": Cause.ORIGIN, "connections": Cause.OVER_LIMIT, "token": Cause.REVOKED, "tenant": Cause.REFUSED}
+ANONYMOUS = "anonymous"
+#: The number of names that are read in search of a similar one.
+MAX_NAMES = 2_000
+
+
+def is_user(user: str) -> Q:
+    """Return the condition on connections of a user, given by name or key, or of anonymous visitors."""
+    return Q(user_pk="") if user == ANONYMOUS else Q(username=user) | Q(user_pk=user)
+
+
+def explain_unknown_user(user: str, using: str) -> Answer | None:
+    """Return that there is no such user, neither in the table of users nor among the known connections."""
+    if not user or user == ANONYMOUS or shown(Connection, using).filter(is_user(user)).exists():
+        return None
+    model = get_user_model()
+    users = model._default_manager
+    if users.filter(**{model.USERNAME_FIELD: user}).exists():
+        return None
+    try:
+        if users.filter(pk=user).exists():
+            return None
+    except (ValueError, TypeError):
+        pass  # no key, so only a name could have been meant
+    names = list(users.order_by("-pk").values_list(model.USERNAME_FIELD, flat=True)[:MAX_NAMES])
+    near = suggest(user, list(map(str, names)))
+    return Answer(Cause.UNKNOWN_USER, f"No user has the name or the key {user!r}.{near}")
+
+
+def explain_absence(user: str, connection: str, event: Event, using: str) -> Iterator[Answer]:
+    """Yield why the user was not connected."""
+    rows = shown(Connection, using)
+    rows = rows.filter(pk=connection) if connection else rows.filter(is_user(user))
+    before = rows.filter(closed_at__lt=event.created_at).order_by("-closed_at").first()
+    if before is not None:
+        cause = CLOSES.get(before.close_code or 0, Cause.NOT_CONNECTED)
+        yield Answer(
+            cause,
+            f"The last connection before it was closed with {before.close_code}"
+            f"{': ' + before.close_reason if before.close_reason else '.'}",
+            (("closed", before.closed_at), ("at offset", before.offset)),
+            before.pk,
+        )
+    else:
+        yield from _explain_never_came(user, event, using, has_later=rows.exists())
+    yield from _explain_refusals(user, event, using)
+
+
+def _explain_never_came(user: str, event: Event, using: str, has_later: bool) -> Iterator[Answer]:
+    mounts = find_mounts()
+    if mounts.is_known and not mounts.paths and not _serves_anyone(using):
+        yield Answer(Cause.NOT_MOUNTED, f"{mounts.application} leads to no consumer of declbind.")
+    elif user != ANONYMOUS and not has_later and _has_no_login(mounts, using):
+        others = shown(Connection, using).filter(user_pk="", opened_at__lte=event.created_at)
+        open_then = others.exclude(closed_at__lt=event.created_at).count()
+        answer = Answer(
+            Cause.NO_LOGIN,
+            f"{mounts.application} passes connections to {describe_paths(mounts)} without a user.",
+            (("anonymous connections at that time", open_then),),
+        )
+        yield answer if open_then else answer.weaken("Whether the page opened its WebSocket.")
+    where = describe_paths(mounts)
+    text = (
+        "The first connection of this user came later."
+        if has_later
+        else f"No connection of this user has reached declbind{', which listens at ' + where if where else ''}."
+    )
+    advice = ""
+    if where and not has_later:
+        advice = (
+            "Check in the browser's network tab whether the page opened its WebSocket, and whether the address ends "
+            f"in {where}. A wrong address never reaches declbind."
+        )
+    yield Answer(Cause.NOT_CONNECTED, text, (("at", event.created_at),), advice=advice)
+
+
+def _serves_anyone(using: str) -> bool:
+    """Return whether some process serves sockets, perhaps with another application than that of the settings."""
+    return shown(Connection, using).exists() or Node.objects.using(using).exists()
+
+
+def _has_no_login(mounts: Mounts, using: str) -> bool:
+    if not mounts.is_known or not mounts.paths or mounts.has_login:
+        return False
+    # A token identifies a user without any middleware.
+    return not shown(Connection, using).exclude(user_pk="").exists()
+
+
+def _explain_refusals(user: str, event: Event, using: str) -> Iterator[Answer]:
+    """Yield handshakes near that time that were refused: those of the user, else one of somebody unknown."""
+    refused = (
+        shown(Traffic, using)
+        .filter(
+            kind=Traffic.REFUSED,
+            outcome__in=REFUSALS,
+            at__range=(event.created_at - HANDSHAKES, event.created_at + HANDSHAKES),
+        )
+        .order_by("-pk")
+    )
+    mine = None if user in ("", ANONYMOUS) else refused.exclude(user_pk="").filter(is_user(user)).first()
+    if mine is not None:
+        yield Answer(REFUSALS[mine.outcome], mine.message or "The handshake was refused.", _about(mine))
+        return
+    unknown = refused.filter(user_pk="").first()
+    if unknown is not None:
+        yield cannot_tell(
+            REFUSALS[unknown.outcome],
+            f"A handshake of an unknown visitor was refused: {unknown.message}",
+            "Whose handshake it was. The user's browser shows the refusal in its network tab.",
+            *_about(unknown),
+        )
+
+
+def _about(refusal: Traffic) -> tuple[tuple[str, object], ...]:
+    return (("at", refusal.at),)
