@@ -22,8 +22,8 @@ PATIENCE_SECONDS = 10.0
 def measure() -> dict[str, Any]:
     """Return the state as JSON values; ``ok`` is the overall result. Blocks on the database; never raises.
 
-    ``problems`` holds a sentence for each problem. If events wait only because no process has served a socket yet, ``ok``
-    is true: no client waits for them, and the first socket makes this process number them.
+    ``problems`` holds a sentence for each problem. If events wait only because no process has served a socket yet,
+    ``ok`` is true: no client waits for them, and the first socket makes this process number them.
 
     ``log`` is ``null`` if the database is unavailable. ``process`` is ``null`` if this process has had no socket yet.
     Ages are in seconds, lags in events and in seconds, queues in frames and in characters.
