@@ -121,7 +121,7 @@ class Batch:
         self.keep(plan, found, reporting)
 
     def remember(self, plan: Plan, keys: Iterable[Key], outlets: Iterable[Outlet]) -> None:
-        """Read the groups of rows before the write if project code computes them, because they may depend on the write."""
+        """Read the groups of rows before the write if project code computes them, because the write may change them."""
         part, reporting = self._part(plan), list(outlets)
         unknown = part.unknown(keys, reporting)
         if not unknown:

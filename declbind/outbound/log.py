@@ -94,7 +94,7 @@ def append(drafts: Sequence[Draft], using: str, began_in: str | None = None) -> 
 
 
 def append_for(tenant: str, drafts: Sequence[Draft], using: str) -> None:
-    """Insert events for ``tenant`` ("" means all tenants), whatever the connection's tenant; otherwise like ``append``."""
+    """Insert events for ``tenant`` ("" means all), whatever the connection's tenant; otherwise like ``append``."""
     if drafts:
         insert([draft._replace(tenant=tenant) for draft in drafts], connections[using])
         ring_after_commit(connections[using])
