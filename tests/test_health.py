@@ -69,6 +69,8 @@ async def test_a_lagging_hub_is_unhealthy(monkeypatch):
         hub = await get_hub()
         await hub.settle()
         monkeypatch.setattr(hub.pump, "_advance", sync_to_async(lambda: False))
+        # A read of the log that has begun must end before the write.
+        await hub.settle()
         await store("a", 1)
         await sync_to_async(Event.objects.update)(created_at=timezone.now() - timedelta(seconds=20))
         await sync_to_async(number_all)()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -92,8 +92,8 @@ class Planted:
     at: datetime | None = None
     stream: str = "s"
     facts: frozenset[Cause] = frozenset()
-    offset: int | None = None
-    tags: frozenset[str] = field(default_factory=frozenset)
+    #: Causes that are true as well if the question names no time.
+    timeless: frozenset[Cause] = frozenset()
 
     @property
     def true(self) -> frozenset[Cause]:
@@ -185,6 +185,18 @@ def one_of_a_bulk(world: World) -> Planted:
         IntegerValue.objects.update(value=50)
         world.settle()
     return asked(world, C.BULK_RESYNC, C.SENT)
+
+
+@plant(without="payload triggers")
+def raw_update_after_the_time_asked(world: World) -> Planted:
+    """The change in question was sent; a silent write and another change came later."""
+    world.prepare()
+    sent_at = timezone.now() - timedelta(minutes=20)
+    Event.objects.update(created_at=sent_at)
+    world.kind.change(world.row, 8)
+    world.settle()
+    world.kind.write_silently(world.row, 7)
+    return replace(asked(world, C.SENT, at=sent_at), timeless=frozenset({C.NOT_CAPTURED}))
 
 
 @plant(without="child triggers")

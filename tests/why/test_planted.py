@@ -51,7 +51,8 @@ def wrong_answers(planted: Planted) -> list[tuple[str, Cause]]:
     for words, question in questions(planted).items():
         answers = explain(question, database_alias()).answers
         certain = [answer.cause for answer in answers if answer.certainty is Certainty.CERTAIN]
-        found += [(words, cause) for cause in certain if cause not in planted.true]
+        true = planted.true | (planted.timeless if question.at is None else frozenset())
+        found += [(words, cause) for cause in certain if cause not in true]
     return found
 
 

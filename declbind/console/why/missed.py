@@ -57,6 +57,9 @@ def explain_missed_write(case: Case) -> Iterator[Answer]:
     if not is_sure:
         unsure = "The data is made by code or by another definition than before, which may explain the difference."
         answers = [answer.weaken(unsure) for answer in answers]
+    if case.at is not None and latest.created_at - case.at > NEAR:
+        later = f"This write came after the change of {format_time(latest.created_at)}, and so after the time asked."
+        answers = [answer.weaken(later) for answer in answers]
     yield from explain_alternatives(case, answers, latest)
 
 
