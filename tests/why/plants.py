@@ -1,12 +1,10 @@
-"""The plants: each makes one cause real, and says which causes are then true."""
+"""The plants of writes: each makes a cause real for which a change was not captured or not sent."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -17,9 +15,8 @@ from django.db.models.sql.constants import ROW_COUNT
 from django.test import override_settings
 from django.utils import timezone
 
-from declbind.console.why import Cause
-from declbind.models import BindingRecord, Connection, Event, Node, Traffic
-from declbind.outbound import log, relay
+from declbind.models import BindingRecord, Event
+from declbind.outbound import log
 from declbind.outbound.capture import find_faults
 from declbind.outbound.triggers import upkeep
 from declbind.registry import database_alias, refresh
@@ -27,102 +24,8 @@ from example_site.example.models import IntegerValue
 from tests.factories import make_user
 from tests.zoo.models import Truck, Vehicle
 
-from .kinds import Kind, fails_for
-
-C = Cause
-
-
-@dataclass
-class World:
-    """A binding in force, a user who is subscribed to the group of a row, and the row."""
-
-    kind: Kind
-    holder: Any
-    user: Any = None
-    row: Any = None
-
-    def settle(self) -> int:
-        """Number the log as a relay would; return its end."""
-        relay.run_once(database_alias())
-        return log.load_head(database_alias()).offset
-
-    def prepare(self, is_subscribed: bool = True, **values: Any) -> None:
-        """Let a user subscribe, and then create the row, whose event is sent."""
-        self.user = make_user()
-        if "scope" in self.kind.traits:
-            values = {"value": self.user.pk, **values}
-        offset = self.settle()
-        self.row = self.kind.make(**values)
-        if is_subscribed:
-            self.attend(self.kind.group(self.row), after=offset)
-        self.settle()
-
-    def attend(self, group: str, after: int = 0, until: int | None = None, reason: str = "", **values: Any) -> None:
-        """Store a connection of the user, as its process would."""
-        now = timezone.now()
-        Node.objects.update_or_create(
-            id="n",
-            defaults={"host": "web", "pid": 7, "started_at": now, "seen_at": now, "offset": 10**9, **present_version()},
-        )
-        heard = [["s", group, until, after, reason]] if group else []
-        defaults: dict[str, Any] = {"opened_at": now - timedelta(minutes=5), "node": "n", **values}
-        Connection.objects.create(
-            id=f"c{Connection.objects.count()}",
-            subscriptions=json.dumps(heard, separators=(",", ":")),
-            user_pk=str(self.user.pk),
-            username=self.user.username,
-            **defaults,
-        )
-
-
-def present_version() -> dict[str, Any]:
-    from declbind.registry import get_registry
-
-    registry = get_registry()
-    return {"generation": registry.generation, "version": registry.version, "digest": registry.digest}
-
-
-@dataclass(frozen=True)
-class Planted:
-    """A planted cause: what is asked, and which causes are true facts, beside the one that is to be named."""
-
-    cause: Cause
-    row: Any
-    user: str = ""
-    at: datetime | None = None
-    stream: str = "s"
-    facts: frozenset[Cause] = frozenset()
-    #: Causes that are true as well if the question names no time.
-    timeless: frozenset[Cause] = frozenset()
-
-    @property
-    def true(self) -> frozenset[Cause]:
-        return self.facts | {self.cause}
-
-
-Plant = Callable[[World], Planted]
-PLANTS: dict[str, tuple[Plant, frozenset[str], frozenset[str]]] = {}
-
-
-def plant(needs: str = "", without: str = "") -> Callable[[Plant], Plant]:
-    """Register a plant for the kinds that have all of some traits, and none of others."""
-
-    def register(function: Plant) -> Plant:
-        PLANTS[function.__name__] = function, frozenset(needs.split()), frozenset(without.split())
-        return function
-
-    return register
-
-
-def fits(kind: Kind, name: str) -> bool:
-    _, needs, without = PLANTS[name]
-    return needs <= kind.traits and not without & kind.traits
-
-
-def asked(world: World, cause: Cause, *facts: Cause, **values: Any) -> Planted:
-    made = {"row": world.row.pk, "user": world.user.username, "at": timezone.now(), **values}
-    return Planted(cause, facts=frozenset(facts), **made)
-
+from .kinds import fails_for
+from .world import C, Planted, World, asked, plant
 
 # Writes without an event ---------------------------------------------------------------------------------------------
 
@@ -467,126 +370,3 @@ def failing_code(world: World) -> Planted:
 def empty_payload(world: World) -> Planted:
     world.prepare(name="nothing")
     return asked(world, C.NOTHING_MADE)
-
-
-#: What becomes of a client does not depend on how the row was made, so these plants take fewer kinds of bindings.
-FEWER = "where file payload parent code triggers"
-
-# Clients -------------------------------------------------------------------------------------------------------------
-
-
-@plant(without=FEWER)
-def sent(world: World) -> Planted:
-    world.prepare()
-    return asked(world, C.SENT)
-
-
-@plant(without=FEWER)
-def nobody(world: World) -> Planted:
-    world.prepare(is_subscribed=False)
-    return asked(world, C.NOBODY_SUBSCRIBED, C.NOT_CONNECTED, user="")
-
-
-@plant(without=FEWER)
-def not_connected(world: World) -> Planted:
-    world.prepare(is_subscribed=False)
-    return asked(world, C.NOT_CONNECTED, C.NOBODY_SUBSCRIBED)
-
-
-@plant(without=FEWER)
-def not_connected_while_another_was_refused(world: World) -> Planted:
-    world.prepare(is_subscribed=False)
-    Traffic.objects.create(at=timezone.now(), kind=Traffic.REFUSED, outcome="origin", message="https://evil.example")
-    return asked(world, C.NOT_CONNECTED, C.NOBODY_SUBSCRIBED)
-
-
-@plant(without=FEWER)
-def refused_origin(world: World) -> Planted:
-    world.prepare(is_subscribed=False)
-    Traffic.objects.create(
-        at=timezone.now(), kind=Traffic.REFUSED, outcome="origin", message="https://evil.example",
-        user_pk=str(world.user.pk), username=world.user.username,
-    )  # fmt: skip
-    return asked(world, C.ORIGIN, C.NOT_CONNECTED, C.NOBODY_SUBSCRIBED)
-
-
-@plant(without=FEWER)
-def too_many_connections(world: World) -> Planted:
-    world.prepare(is_subscribed=False)
-    Traffic.objects.create(
-        at=timezone.now(), kind=Traffic.REFUSED, outcome="connections", message="Expected fewer open sockets",
-        user_pk=str(world.user.pk), username=world.user.username,
-    )  # fmt: skip
-    return asked(world, C.OVER_LIMIT, C.NOT_CONNECTED, C.NOBODY_SUBSCRIBED)
-
-
-@plant(without=FEWER)
-def disconnected(world: World) -> Planted:
-    world.prepare(is_subscribed=False)
-    closed = timezone.now() - timedelta(minutes=1)
-    world.attend("", closed_at=closed, close_code=4403, close_reason="Bye.")
-    return asked(world, C.KICKED, C.NOBODY_SUBSCRIBED)
-
-
-@plant(without=FEWER)
-def unknown_user(world: World) -> Planted:
-    world.prepare()
-    return asked(world, C.UNKNOWN_USER, user="nobdy")
-
-
-@plant(without=FEWER)
-def other_group(world: World) -> Planted:
-    world.prepare(is_subscribed=False)
-    world.attend("another-group")
-    facts = (C.NOT_THEIRS,) if "scope" in world.kind.traits else ()
-    return asked(world, C.NOT_SUBSCRIBED, C.NOBODY_SUBSCRIBED, *facts)
-
-
-@plant("scope")
-def somebody_elses_row(world: World) -> Planted:
-    world.prepare(is_subscribed=False)
-    owner, world.user = world.user, make_user()
-    world.attend(f"of-{world.user.pk}")
-    assert owner.pk == world.row.value
-    return asked(world, C.NOT_THEIRS, C.NOBODY_SUBSCRIBED, C.NOT_SUBSCRIBED)
-
-
-@plant(without=f"scope {FEWER}")
-def refused_subscription(world: World) -> Planted:
-    world.prepare(is_subscribed=False)
-    world.attend("")
-    Traffic.objects.create(
-        at=timezone.now(), kind=Traffic.REFUSED, connection="c0", stream="s", action="subscribe", outcome="denied",
-        message="Not allowed.",
-    )  # fmt: skip
-    return asked(world, C.REFUSED, C.NOBODY_SUBSCRIBED, C.NOT_SUBSCRIBED)
-
-
-@plant(without=FEWER)
-def revoked(world: World) -> Planted:
-    world.prepare(is_subscribed=False)
-    end = world.settle()
-    world.attend(world.kind.group(world.row), after=0, until=end - 1, reason="permission")
-    return asked(world, C.REVOKED, C.NOBODY_SUBSCRIBED)
-
-
-@plant(without=FEWER)
-def lost_process(world: World) -> Planted:
-    world.prepare()
-    offset = Event.objects.latest("pk").pk
-    Node.objects.update(seen_at=timezone.now() - timedelta(hours=1), offset=0)
-    Event.objects.filter(pk=offset).update(created_at=timezone.now())
-    return asked(world, C.PROCESS_LOST, C.NOBODY_SUBSCRIBED)
-
-
-@plant(without=FEWER)
-def process_with_other_bindings(world: World) -> Planted:
-    world.prepare(is_subscribed=False)
-    world.attend("")
-    now = timezone.now()
-    Node.objects.create(
-        **{**present_version(), "digest": "old"}, id="old", host="old", pid=8, started_at=now, seen_at=now
-    )
-    Node.objects.create(**present_version(), id="third", host="third", pid=9, started_at=now, seen_at=now)
-    Connection.objects.update(node="old")
-    return asked(world, C.OLD_CODE, C.NOT_SUBSCRIBED, C.NOBODY_SUBSCRIBED)

@@ -13,8 +13,9 @@ import pytest
 from declbind.console.why import Answer, Cause, Certainty, Question, explain
 from declbind.registry import database_alias, refresh
 
+from . import plants, plants_of_clients  # noqa: F401 - the modules register their plants
 from .kinds import KINDS, Kind
-from .plants import PLANTS, Planted, World, fits
+from .world import PLANTS, Planted, World, fits
 
 pytestmark = pytest.mark.django_db
 

@@ -45,6 +45,9 @@ class RowVerbs(VerbGroup):
         forgotten.add_argument(
             "--user", default="", help="a user's name or primary key; also erases this user's traces"
         )
+        self._add_try(add)
+
+    def _add_try(self, add: Add) -> None:
         tried = add("try", "Try a user's action or a change without effect; exit with status 1 if it is refused.")
         tried.add_argument("stream", help='the stream to try; "" for every stream in force')
         tried.add_argument("--action", choices=[*trial.ACTIONS, *trial.ALIASES], default="view")
