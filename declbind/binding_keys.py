@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from django.db import models
 
 from declbind.core.errors import ConfigError
-from declbind.core.spec import DEFAULTS, KEYS, BindingSpec, Condition
+from declbind.core.spec import DEFAULTS, KEYS, BindingSpec, Capture, Condition, Direction
 
 Rule = str | bool
 
@@ -22,7 +22,7 @@ class BindingKeys:
     exclude: ClassVar[Sequence[str] | None] = None
     groups: ClassVar[Sequence[str]] = ()
     permissions: ClassVar[Mapping[str, Rule] | Rule] = {}
-    direction: ClassVar[str] = "both"
+    direction: ClassVar[Direction] = "both"
     writable: ClassVar[Sequence[str] | None] = None
     where: ClassVar[Mapping[str, Condition]] = {}
     scope: ClassVar[Mapping[str, str]] = {}
@@ -31,7 +31,7 @@ class BindingKeys:
     auto_subscribe: ClassVar[bool] = False
     sensitive: ClassVar[Sequence[str]] = ()
     serializer: ClassVar[str] = "default"
-    capture: ClassVar[str] = "orm"
+    capture: ClassVar[Capture] = "orm"
     also: ClassVar[Sequence[str]] = ()
     retention: ClassVar[int | None] = None
     enabled: ClassVar[bool] = True

@@ -320,9 +320,10 @@ def _build(using: str, generation: str, version: int) -> BindingRegistry:
 
 def _static_items() -> list[SourceItem]:
     with _holder.lock:
-        if _holder.static is None:
-            _holder.static = [*load_code(), *load_files()]
-        return _holder.static
+        static = _holder.static
+        if static is None:
+            static = _holder.static = [*load_code(), *load_files()]
+        return static
 
 
 def _on_edit(*, using: str, **kwargs: object) -> None:
@@ -337,6 +338,13 @@ def _on_definition(sender: type[Binding], **kwargs: object) -> None:
         _holder.stale_at = float("-inf")
 
 
+def _on_registration(**kwargs: object) -> None:
+    # What was loaded before an app's ready() knew nothing of its serializer. This takes no lock, because a module may
+    # register one while another thread, which loads the registry, waits for the import of that module.
+    if _holder.registry is not None or _holder.static is not None:
+        _holder.static, _holder.is_outdated = None, True
+
+
 def _on_setting_changed(*, setting: str, **kwargs: object) -> None:
     if setting in ("DECLBIND", "INSTALLED_APPS", "AUTH_USER_MODEL"):
         with _holder.lock:
@@ -349,6 +357,7 @@ def install() -> None:
     code.install()
     files.install()
     signals.binding_defined.connect(_on_definition, dispatch_uid="declbind.registry")
+    signals.serializer_registered.connect(_on_registration, dispatch_uid="declbind.registry")
     signals.configuration_edited.connect(_on_edit, dispatch_uid="declbind.registry")
     setting_changed.connect(_on_setting_changed, dispatch_uid="declbind.registry")
 

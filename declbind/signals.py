@@ -12,6 +12,10 @@ registry_changed = Signal()
 #: attribute of its module. The sender is the class.
 binding_defined = Signal()
 
+#: A serializer was registered in code, under a name that was free. Sent with plain ``send``. The sender is the
+#: serializer.
+serializer_registered = Signal()
+
 #: A binding failed while a write was captured. Arguments: ``stream``, ``error`` and ``instance``, the row. The row has
 #: a ``pk``; it is ``None`` if it could not be read.
 binding_failed = Signal()

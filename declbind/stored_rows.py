@@ -8,6 +8,7 @@ the thread.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from django.db import models
 
@@ -43,6 +44,18 @@ class StoredRow:
 
 #: The input of groups and data: a row of columns, or an instance that code of the project passes on.
 AnyRow = StoredRow | models.Model
+
+# Type checkers have the stubs of typing_extensions built in. It is not a dependency, because only Python 3.13 has
+# defaults at run time, and there is no use for them there.
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    #: The model of a binding, as in ``WebsocketBinding[Note]``. An override of a class without it may name any model.
+    BoundModel = TypeVar("BoundModel", bound=models.Model, default=Any)
+else:
+    from typing import TypeVar
+
+    BoundModel = TypeVar("BoundModel", bound=models.Model)
 
 
 def value_of(row: AnyRow, attname: str) -> object:

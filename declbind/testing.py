@@ -19,9 +19,9 @@ import asyncio
 import contextlib
 import itertools
 import json
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, overload
 
 from asgiref.sync import sync_to_async
 from asgiref.testing import ApplicationCommunicator
@@ -38,14 +38,83 @@ from declbind.registry import database_alias
 from declbind.registry import override as override_bindings
 from declbind.tenancy import SCOPE_KEY
 
-__all__ = ["CapturedEvent", "Client", "capture_events", "override_bindings"]
+__all__ = [
+    "CapturedEvent",
+    "Client",
+    "Frame",
+    "Payload",
+    "Refusal",
+    "Row",
+    "capture_events",
+    "override_bindings",
+]
 
-#: A frame or a part of it, as decoded JSON.
-Frame: TypeAlias = dict[str, Any]
 #: How long a test waits for an expected frame, in seconds.
 PATIENCE = 10.0
 #: How long ``is_silent`` waits for requests under way, in seconds.
 SETTLE_SECONDS = 2.0
+
+
+class Refusal(TypedDict):
+    """The ``error`` of a reply to a refused request. ``fields`` maps names to texts."""
+
+    code: str
+    message: str
+    fields: dict[str, list[str]]
+
+
+class Row(TypedDict):
+    """A row of a snapshot."""
+
+    pk: object
+    data: dict[str, object]
+
+
+class Payload(dict[str, object]):
+    """The payload of a frame: a dict in which type checkers know the values of the protocol's keys."""
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __getitem__(self, key: Literal["action", "epoch", "group", "model", "reason", "resume"], /) -> str: ...
+        @overload
+        def __getitem__(self, key: Literal["ok", "final"], /) -> bool: ...
+        @overload
+        def __getitem__(self, key: Literal["offset"], /) -> int: ...
+        @overload
+        def __getitem__(self, key: Literal["seconds"], /) -> int | None: ...
+        @overload
+        def __getitem__(self, key: Literal["data"], /) -> dict[str, object]: ...
+        @overload
+        def __getitem__(self, key: Literal["objects"], /) -> list[Row]: ...
+        @overload
+        def __getitem__(self, key: Literal["error"], /) -> Refusal: ...
+        @overload
+        def __getitem__(self, key: str, /) -> object: ...
+        def __getitem__(self, key: str, /) -> object: ...
+
+
+class Frame(dict[str, object]):
+    """A frame as decoded JSON: a dict in which type checkers know the values of the protocol's keys."""
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __getitem__(self, key: Literal["stream", "group"], /) -> str: ...
+        @overload
+        def __getitem__(self, key: Literal["offset"], /) -> int: ...
+        @overload
+        def __getitem__(self, key: Literal["payload"], /) -> Payload: ...
+        @overload
+        def __getitem__(self, key: str, /) -> object: ...
+        def __getitem__(self, key: str, /) -> object: ...
+
+
+def _make_frame(content: Mapping[str, object]) -> Frame:
+    frame, payload = Frame(content), content.get("payload")
+    if isinstance(payload, dict):
+        frame["payload"] = Payload(payload)
+    return frame
 
 
 @dataclass(frozen=True)
@@ -58,7 +127,7 @@ class CapturedEvent:
     stream: str
     changes: list[tuple[str, str]]
     pk: object
-    data: Frame
+    data: dict[str, object]
     model: str
     kind: str
     tenant: str = ""
@@ -210,7 +279,7 @@ class Client:
         with contextlib.suppress(asyncio.CancelledError):
             await self._communicator.wait(PATIENCE)
 
-    async def send(self, text: str | Frame) -> None:
+    async def send(self, text: str | Mapping[str, object]) -> None:
         """Send one frame: a text as it is, a dict as JSON."""
         text = text if isinstance(text, str) else json.dumps(text)
         await self._communicator.send_input({"type": "websocket.receive", "text": text})
@@ -238,7 +307,7 @@ class Client:
             raise ConnectionError(f"The server closed with {self.close_code}: {message.get('reason', '')}")
         self.messages += 1
         content = json.loads(message["text"])
-        self._arrived += content if isinstance(content, list) else [content]
+        self._arrived += map(_make_frame, content if isinstance(content, list) else [content])
         return self._arrived.pop(0)
 
     async def wait_closed(self, seconds: float = PATIENCE) -> int:
@@ -259,7 +328,7 @@ class Client:
         assert self.close_code is not None
         return self.close_code
 
-    async def request(self, stream: str, action: str, **payload: object) -> Frame:
+    async def request(self, stream: str, action: str, **payload: object) -> Payload:
         """Send a request, and wait for its reply.
 
         Other frames that arrive first are kept for ``receive``.
@@ -280,12 +349,12 @@ class Client:
         await self.send({"stream": stream, "payload": {"action": action, **payload, "ref": ref}})
         while True:
             frame = await self._receive(PATIENCE)
-            reply: Frame = frame["payload"]
+            reply = frame["payload"]
             if reply.get("action") == "reply" and reply.get("ref") == ref:
                 return reply
             self._kept.append(frame)
 
-    async def authenticate(self, token: str) -> Frame:
+    async def authenticate(self, token: str) -> Payload:
         """Send a token on the open socket.
 
         Args:

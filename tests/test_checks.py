@@ -187,7 +187,7 @@ def test_e005_record_dirs(settings: Settings, tmp_path: Path) -> None:
     assert checks.check_settings() == [
         Error(
             f"settings.DECLBIND['RECORD_DIRS']: expected a folder at {missing!r}, found none.",
-            hint=f"Make it, or remove it from the setting. A relative path starts at {str(Path.cwd())!r}.",
+            hint=f"Create it, or remove it from the setting. A relative path starts at {str(Path.cwd())!r}.",
             id="declbind.E005",
         )
     ]
@@ -200,7 +200,7 @@ def test_e006_channel_layer(settings: Settings) -> None:
     assert checks.check_settings() == [
         Error(
             "settings.DECLBIND['CHANNEL_LAYER']: expected an alias of CHANNEL_LAYERS, got 'bells'.",
-            hint="CHANNEL_LAYERS has 'default'. None means no doorbell: processes look at the log every POLL_SECONDS.",
+            hint="CHANNEL_LAYERS has 'default'. None means no doorbell: processes read the log every POLL_SECONDS.",
             id="declbind.E006",
         )
     ]
@@ -358,8 +358,8 @@ def test_a_table_without_its_triggers_is_named() -> None:
     assert checks.check_triggers(databases=[]) == []
     assert of_id(checks.check_triggers(databases=["default"]), "declbind.W007") == [
         CheckWarning(
-            "Raw SQL and other programs may not be captured: the triggers of table 'zoo_keeper' are missing, and "
-            "'keepers' ask for them.",
+            "Raw SQL and other programs may not be captured for 'keepers': the triggers of table 'zoo_keeper' are "
+            "missing.",
             hint="Run `manage.py declbind triggers --install`; `--sql` prints what it does.",
             id="declbind.W007",
         )

@@ -164,7 +164,7 @@ def test_a_distribution_that_installs_the_same_files_is_named(tmp_path: Path, ov
     text = project.check()
     named = sorted(f"admin_ui/{name}" for name in overwritten)
     effect = (
-        f"Of declbind's files {', '.join(named)} were overwritten, so the console does not work."
+        f"Files of declbind were overwritten ({', '.join(named)}), so the console does not work."
         if overwritten
         else "Uninstalling or updating it removes or overwrites declbind's files."
     )

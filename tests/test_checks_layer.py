@@ -58,9 +58,9 @@ def test_w006_a_pool_is_small(settings: Settings, hosts: object) -> None:
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": CORE_LAYER, "CONFIG": {"hosts": hosts} if hosts else {}}}
     assert of_id(checks.check_channel_layer(), "declbind.W006") == [
         CheckWarning(
-            "CHANNEL_LAYERS['default']: its connections to Redis are at most 100 in each process (max_connections; the "
-            "default of redis-py 8), and each consumer of the project may need one: with more clients at once they "
-            "fail with 'Too many connections'. declbind itself needs two.",
+            "CHANNEL_LAYERS['default']: it opens at most 100 connections to Redis in each process (max_connections, by "
+            "default of redis-py 8), and each consumer of the project may need one. With more clients at once, "
+            "consumers fail with 'Too many connections'. declbind itself needs two.",
             hint='Name the host as a dict with a limit of your own: "hosts": [{"address": "redis://127.0.0.1:6379/0", '
             '"socket_timeout": None, "socket_keepalive": True, "health_check_interval": 30, '
             '"max_connections": 10000}].',

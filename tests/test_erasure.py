@@ -132,7 +132,7 @@ async def test_a_process_that_replays_from_memory_is_detected(monkeypatch):
         (["zoo", "1"], "there is no such model"),
         (["zoo.keeper", "x"], "Expected the primary key of a zoo.keeper, got 'x'."),
         (["--user", "nobody"], "nobody"),
-        (["--user", "anonymous"], "anonymous visitors are not stored by name"),
+        (["--user", "anonymous"], "Expected a user's name or primary key, got 'anonymous'"),
     ],
 )
 def test_unknown_rows_and_users_are_reported(arguments, text):

@@ -59,11 +59,7 @@ LONG_FUNCTIONS: Mapping[str, int] = {
     "tests/test_why_agreement.py:play": 61,
 }
 UNTYPED_PACKAGES: Mapping[str, int] = {}
-UNTYPED_SIGNATURES: Mapping[str, int] = {
-    "declbind/contrib/tenants.py:Application": 1,
-    "declbind/live/consumers.py:BindingConsumer.as_asgi": 1,
-    "declbind/testing.py:Frame": 1,
-}
+UNTYPED_SIGNATURES: Mapping[str, int] = {}
 
 # Rules ---------------------------------------------------------------------------------------------------------------
 

@@ -62,6 +62,7 @@ def test_large_keys_in_members_and_payloads_are_exact():
     ):
         BigKey.objects.create(pk=LARGE)
     payload = events[0].data["create"]
+    assert isinstance(payload, dict)
     assert (payload["pk"], payload["data"]["get_twice"], payload["more"]) == (str(LARGE), str(LARGE * 2), 1)
 
 

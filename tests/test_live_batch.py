@@ -23,7 +23,7 @@ def create_groups() -> None:
 
 
 async def hear_names(client: Client) -> list[str]:
-    return [(await client.receive())["payload"]["data"]["name"] for _ in NAMES]
+    return [str((await client.receive())["payload"]["data"]["name"]) for _ in NAMES]
 
 
 async def test_a_burst_is_sent_in_batches_to_clients_that_negotiated_them() -> None:

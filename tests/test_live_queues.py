@@ -10,12 +10,12 @@ import pytest
 from django.db import transaction
 from pytest_django import Settings
 
+from declbind.asgi_types import Scope
 from declbind.live import hub, socket
 from declbind.live.consumers import BindingConsumer
 from declbind.live.flushing import Flusher
-from declbind.testing import PATIENCE, Client, override_bindings
+from declbind.testing import PATIENCE, Client, Frame, override_bindings
 from example_site.example.models import IntegerValue
-from tests.json_types import JSONObject
 from tests.live import NUMBERS, Tap, in_thread, next_payload, settle_hub, since_of, store, subscribe
 from tests.live_clock import Clock
 
@@ -115,7 +115,7 @@ async def test_a_client_that_reads_nothing_is_dropped(monkeypatch, settings):
         assert list((await hub.get_hub()).core.connections) == []
 
 
-async def read_steadily(tap: Tap, clock: Clock, client: Client, count: int) -> list[JSONObject]:
+async def read_steadily(tap: Tap, clock: Clock, client: Client, count: int) -> list[Frame]:
     """Read one frame every four seconds."""
     frames = []
     for _ in range(count):
@@ -194,7 +194,7 @@ async def test_a_replay_that_is_queued_at_once_is_detected(monkeypatch, settings
 class Steady:
     """A wrapper of a consumer that takes its frames at a steady pace, slower than they can be made."""
 
-    async def __call__(self, scope: object, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         taken = 0
 
         async def send_steadily(message: object) -> None:

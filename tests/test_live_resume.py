@@ -198,7 +198,9 @@ async def reconnect_until(wanted: int, epoch: str, offset: int) -> list[tuple[in
             await resume(client, epoch, offset)
             for _ in range(min(9, wanted - len(received))):
                 frame = await client.receive()
-                received.append((frame["offset"], frame["payload"]["data"]["value"]))
+                value = frame["payload"]["data"]["value"]
+                assert isinstance(value, int)
+                received.append((frame["offset"], value))
             offset = received[-1][0]
     return received
 

@@ -12,7 +12,7 @@ from declbind.testing import Client, override_bindings
 from example_site.example.models import IntegerValue
 from tests.factories import make_user
 from tests.live import ANYONE, BOARD, NUMBERS, code_of, in_thread, next_payload, store, subscribe
-from tests.live_snapshots import Lane, read_snapshot, store_all, values_of
+from tests.live_snapshots import make_lane, read_snapshot, store_all, values_of
 from tests.zoo.models import Animal
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -98,6 +98,9 @@ async def test_a_group_of_the_same_name_of_another_stream_is_separate():
             await store()
             assert (await client.receive())["stream"] == "numbers"
             assert await client.is_silent()
+
+
+Lane = make_lane()
 
 
 class LaneDemultiplexer(WebsocketDemultiplexer):

@@ -325,9 +325,7 @@ def test_triggers_are_reported_as_unavailable():
 def test_a_system_check_warns_of_a_record_with_triggers():
     """The check reports a record once, whatever the number of its tables."""
     record = BindingRecord.objects.create(**KEEPERS, capture="triggers")
-    text = (
-        "Raw SQL and other programs are not captured: declbind has no triggers for MariaDB, and 'keepers' ask for them."
-    )
+    text = "Raw SQL and other programs are not captured for 'keepers': declbind has no triggers for MariaDB."
     hint = 'Set "capture" to "orm", and announce such rows with declbind.touch(queryset).'
     assert checks.check_triggers(databases=["default"]) == [CheckWarning(text, hint=hint, id="declbind.W007")]
     record.capture = "orm"

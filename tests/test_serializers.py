@@ -3,7 +3,11 @@
 import datetime as dt
 import decimal
 import json
+import os
+import subprocess
+import sys
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +19,11 @@ from hypothesis import strategies as st
 
 from declbind.binding_classes import build_binding
 from declbind.core.spec import BindingSpec
-from declbind.serializers import encode_value, get_serializer, register_serializer
+from declbind.registry import current_registry
+from declbind.serializers import Serializer, encode_value, get_serializer, register_serializer
 from declbind.serializers.default import field_value, serialize_fields
 from declbind.testing import capture_events, override_bindings
+from tests.servers import ROOT
 from tests.zoo.models import Animal, Crate, Food, Keeper, Profile, Sample
 
 db = pytest.mark.django_db
@@ -278,3 +284,85 @@ def test_code_may_register_a_serializer(monkeypatch):
     for taken in ("loud", "default"):
         with pytest.raises(ValueError, match="exists already"):
             register_serializer(taken, lambda instance, binding: {})
+
+
+LATE_APP = """
+from django.apps import AppConfig
+
+
+class LateConfig(AppConfig):
+    name = "late"
+
+    def ready(self):
+        from declbind.serializers import register_serializer
+
+        register_serializer("loud", lambda instance, binding: {"text": instance.text.upper()})
+"""
+LATE_MODELS = """
+from django.db import models
+
+
+class Note(models.Model):
+    text = models.TextField()
+"""
+LATE_BINDINGS = """
+from declbind import WebsocketBinding
+
+
+class NoteBinding(WebsocketBinding):
+    model = "late.Note"
+    stream = "notes"
+    fields = ["text"]
+    serializer = "loud"
+"""
+LATE_START = """
+import django
+from django.conf import settings
+
+settings.configure(
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+    DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
+    INSTALLED_APPS=%r,
+)
+django.setup()
+
+from declbind.registry import current_registry, get_registry
+from declbind.testing import capture_events
+from django.core.management import call_command
+from late.models import Note
+
+found = [problem.message for entry in current_registry().entries for problem in entry.problems]
+call_command("migrate", run_syncdb=True, verbosity=0)
+with capture_events() as events:
+    Note.objects.create(text="hello")
+print(found, list(get_registry().by_stream), [event.data for event in events])
+"""
+
+
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_the_apps_that_register_serializers_may_be_in_any_order(tmp_path: Path, place: int) -> None:
+    """A binding is in force and captures writes, even if its serializer is registered after the first load."""
+    for name, text in {"apps": LATE_APP, "models": LATE_MODELS, "bindings": LATE_BINDINGS, "__init__": ""}.items():
+        (tmp_path / "late").mkdir(exist_ok=True)
+        (tmp_path / f"late/{name}.py").write_text(text)
+    apps = ["django.contrib.auth", "django.contrib.contenttypes", "channels", "declbind"]
+    apps.insert(place, "late")
+    done = subprocess.run(
+        [sys.executable, "-c", LATE_START % apps], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"},
+    )  # fmt: skip
+    assert done.stdout.strip() == "[] ['notes'] [{'text': 'HELLO'}]", done.stdout + done.stderr
+
+
+def test_a_serializer_registered_later_is_known_to_the_registry_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The registry in force is validated again, once: registering the same serializer again changes nothing."""
+    registered: dict[str, Serializer] = {}
+    monkeypatch.setattr("declbind.conf.registered_serializers", registered)
+    monkeypatch.setattr("declbind.serializers.registered_serializers", registered)
+    before = current_registry()
+    assert current_registry() is before
+    register_serializer("later", serialize_fields)
+    after = current_registry()
+    assert after is not before
+    register_serializer("later", serialize_fields)
+    assert current_registry() is after

@@ -215,7 +215,9 @@ async def values_across_the_end(clock: Clocks, move: Move, *, blocks_loop: bool)
                 except ConnectionError:
                     break
                 if frame["payload"]["action"] == "create":
-                    received.append(frame["payload"]["data"]["value"])
+                    value = frame["payload"]["data"]["value"]
+                    assert isinstance(value, int)
+                    received.append(value)
             await in_thread(writer.join)
     return received
 

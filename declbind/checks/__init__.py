@@ -4,8 +4,8 @@ Each module checks one subject: ``settings``, ``asgi``, ``bindings``, ``database
 ``installation``, ``tenants``, ``tokens`` and ``seams``. To add a check, write a function ``check_<noun>`` that returns
 messages, each with a hint, register it in ``install()``, and add its id to ``CHECKS`` and to ``docs/checks.md``.
 
-Errors are mistakes in the settings. A faulty binding is a warning, because an error would stop ``migrate``, which may
-be the command that corrects it. Only checks with the ``database`` tag make queries.
+Errors are mistakes in the settings. A faulty binding is only a warning, because an error would prevent ``migrate``,
+which may be the command that corrects it. Only checks with the ``database`` tag make queries.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ CHECKS = {
 
 
 def install() -> None:
-    """Register the checks under the tag ``declbind``, and those that make queries under ``database`` too."""
+    """Register all checks with the tag ``declbind``, and those that make queries also with the tag ``database``."""
     register(check_settings, "declbind")
     register(check_origins, "declbind", Tags.security, deploy=True)
     register(check_message_size, "declbind", Tags.security, deploy=True)

@@ -29,7 +29,7 @@ def check_bindings(**kwargs: object) -> list[CheckMessage]:
     missing = {str(folder).rstrip("/\\") for folder in settings.RECORD_DIRS if not Path(folder).is_dir()}
     found: list[CheckMessage] = []
     for entry in current_registry().entries:
-        if entry.source == "database" or entry.where in missing:  # E005 reports those.
+        if entry.source == "database" or entry.where in missing:  # E005 reports missing folders.
             continue
         found += [_invalid(entry, problem, "declbind.W001") for problem in entry.problems]
         found += _doubtful(entry)
@@ -63,7 +63,7 @@ def check_classes(**kwargs: object) -> list[CheckMessage]:
 
 
 def check_records(databases: Sequence[str] | None = None, **kwargs: object) -> list[CheckMessage]:
-    """Check the records of the database (W002, W003, W004), and fields that wait to be accepted in any source (W024).
+    """Check the records of the database (W002, W003, W004), and unaccepted fields of any source (W024).
 
     Nothing is checked if the database is not among ``databases`` or is not migrated yet.
     """
@@ -80,7 +80,7 @@ def check_records(databases: Sequence[str] | None = None, **kwargs: object) -> l
 
 
 def stored_registry(databases: Sequence[str] | None) -> BindingRegistry | None:
-    """Return the registry with the records of the database, or ``None`` if it may not or cannot be loaded.
+    """Return the registry with the records of the database, or ``None`` if they may not or cannot be loaded.
 
     Args:
         databases: The aliases that this run of the checks may query.
@@ -98,7 +98,7 @@ def stored_registry(databases: Sequence[str] | None) -> BindingRegistry | None:
 
 
 def foreign_database(binding: type[Binding]) -> str:
-    """Return the alias that the model of ``binding`` is written to, or "" if it is the alias of the event log."""
+    """Return the alias of the database that a binding's model is written to, or "" if it is that of the event log."""
     alias = router.db_for_write(binding.model_class())
     return "" if alias == database_alias() else alias
 

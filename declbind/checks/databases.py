@@ -24,7 +24,7 @@ from .bindings import stored_registry
 def check_memory_database(**kwargs: object) -> list[CheckMessage]:
     """Check that the database is not in the memory of one process (W012). Makes no query.
 
-    There is no warning while Django's test runner uses such a database in place of the configured one.
+    There is no warning while Django's test runner replaces the configured database by one in memory.
     """
     using = database_alias()
     if reach_of(using) == "everybody" or is_test_database(using):
@@ -43,9 +43,9 @@ def check_memory_database(**kwargs: object) -> list[CheckMessage]:
 
 
 def check_tables(databases: Sequence[str] | None = None, **kwargs: object) -> list[CheckMessage]:
-    """Check that the tables of declbind are in the database that the routers name for them (W013).
+    """Check that declbind's tables are in the database to which the routers send them (W013).
 
-    Nothing is checked if it is not among ``databases``, or if no app has been migrated there yet.
+    Nothing is checked if that database is not among ``databases``, or if no app has been migrated there yet.
     """
     using = database_alias()
     if using not in (databases or ()):
@@ -98,7 +98,7 @@ def check_pool(**kwargs: object) -> list[CheckMessage]:
 
 
 def check_triggers(databases: Sequence[str] | None = None, **kwargs: object) -> list[CheckMessage]:
-    """Check that each trigger that a binding asks for is installed (W007).
+    """Check that all triggers that bindings need are installed (W007).
 
     Nothing is checked if the database is not among ``databases`` or is not migrated yet.
     """
@@ -111,8 +111,8 @@ def check_triggers(databases: Sequence[str] | None = None, **kwargs: object) -> 
         return [_no_triggers(asking, connections[using].display_name)] if asking else []
     return [
         CheckWarning(
-            f"Raw SQL and other programs may not be captured: the triggers of table {state.table!r} are {state.state}, "
-            f"and {', '.join(map(repr, state.streams))} ask for them.",
+            f"Raw SQL and other programs may not be captured for {', '.join(map(repr, state.streams))}: the triggers "
+            f"of table {state.table!r} are {state.state}.",
             hint="Run `manage.py declbind triggers --install`; `--sql` prints what it does.",
             id="declbind.W007",
         )
@@ -124,8 +124,8 @@ def check_triggers(databases: Sequence[str] | None = None, **kwargs: object) -> 
 def _no_triggers(asking: Sequence[upkeep.TableState], database: str) -> CheckMessage:
     streams = dict.fromkeys(stream for state in asking for stream in state.streams)
     return CheckWarning(
-        f"Raw SQL and other programs are not captured: declbind has no triggers for {database}, and "
-        f"{', '.join(map(repr, streams))} ask for them.",
+        f"Raw SQL and other programs are not captured for {', '.join(map(repr, streams))}: declbind has no triggers "
+        f"for {database}.",
         hint='Set "capture" to "orm", and announce such rows with declbind.touch(queryset).',
         id="declbind.W007",
     )

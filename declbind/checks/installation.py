@@ -1,4 +1,4 @@
-"""Checks of the installed files: the imported console must be the one of this declbind (W010, W011)."""
+"""Checks of the installed files: the console and the JavaScript client must belong to this declbind (W010, W011)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _console(config: AppConfig) -> Iterator[CheckMessage]:
     effect = (
         "Uninstalling or updating it removes or overwrites declbind's files."
         if _is_own(config) and not changed
-        else f"Of declbind's files {_listed(changed) or 'some'} were overwritten, so the console does not work."
+        else f"Files of declbind were overwritten ({_listed(changed) or 'unknown'}), so the console does not work."
     )
     for name in names:
         yield CheckWarning(
@@ -73,12 +73,12 @@ def _folder_of(config: AppConfig) -> Path:
 
 
 def _is_own(config: AppConfig) -> bool:
-    # By name, because this package may not import the console. A project may use a subclass.
+    # The class is compared by name, because this package may not import the console. A project may use a subclass.
     return any((base.__module__, base.__name__) == (f"{CONSOLE}.apps", CONFIG) for base in type(config).__mro__)
 
 
 def _changed_files(own: Path) -> list[str]:
-    """Return files of the console that differ from the installed ones; none for an editable install."""
+    """Return files of the console that differ from the installed ones. For an editable install there are none."""
     try:
         files = metadata.distribution("declbind").files or []
     except metadata.PackageNotFoundError:
@@ -101,7 +101,7 @@ def _other_owners(own: Path) -> list[str]:
     names = set()
     for distribution in metadata.distributions():
         name = distribution.metadata["Name"] or ""
-        # Search the text first, because parsing the lists of all distributions would take half a second.
+        # Search the text before parsing it, because parsing the file lists of all distributions takes half a second.
         listed = distribution.read_text("RECORD") or distribution.read_text("installed-files.txt") or ""
         if name.lower() == "declbind" or f"{CONSOLE}/" not in listed.replace("\\", "/"):
             continue
@@ -116,7 +116,7 @@ def _listed(files: list[str], shown: int = 3) -> str:
 
 
 def _client() -> Iterator[CheckMessage]:
-    """Compare the JavaScript client that pages get with the one of this version."""
+    """Compare the JavaScript client that is served with the client of this version."""
     if not apps.is_installed("django.contrib.staticfiles"):
         return
     from django.contrib.staticfiles import finders

@@ -51,9 +51,9 @@ def check_channel_layer(**kwargs: object) -> list[CheckMessage]:
     if limit is not None and not all(map(_names_pool_size, hosts)):
         found.append(
             CheckWarning(
-                f"{name}: its connections to Redis are at most {limit} in each process (max_connections; the default "
-                "of redis-py 8), and each consumer of the project may need one: with more clients at once they fail "
-                "with 'Too many connections'. declbind itself needs two.",
+                f"{name}: it opens at most {limit} connections to Redis in each process (max_connections, by default "
+                "of redis-py 8), and each consumer of the project may need one. With more clients at once, consumers "
+                "fail with 'Too many connections'. declbind itself needs two.",
                 hint=f'Name the host as a dict with a limit of your own: "hosts": [{WORKING_HOST}].',
                 id="declbind.W006",
             )

@@ -1,4 +1,4 @@
-"""Checks of what declbind wraps and uses of other packages (W015)."""
+"""The check of the names of other packages that declbind wraps or uses (W015)."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def check_message_size(**kwargs: object) -> list[CheckMessage]:
     return [
         CheckWarning(
             "uvicorn is installed. By default it reads messages of 16 MiB into memory before declbind can refuse them, "
-            f"and declbind takes messages of up to {settings.MAX_FRAME_BYTES} bytes.",
+            f"and declbind accepts messages of up to {settings.MAX_FRAME_BYTES} bytes.",
             hint=f"Set {VARIABLE}={settings.MAX_FRAME_BYTES} where uvicorn runs and where this check does, or start "
             f"uvicorn with {OPTION} {settings.MAX_FRAME_BYTES} and silence the check: SILENCED_SYSTEM_CHECKS = "
             '["declbind.W021"].',
@@ -118,7 +118,7 @@ def _record_dirs(folders: Sequence[str | Path]) -> Iterator[CheckMessage]:
         if not Path(folder).is_dir():
             yield Error(
                 f"settings.DECLBIND['RECORD_DIRS']: expected a folder at {str(folder)!r}, found none.",
-                hint=f"Make it, or remove it from the setting. A relative path starts at {str(Path.cwd())!r}.",
+                hint=f"Create it, or remove it from the setting. A relative path starts at {str(Path.cwd())!r}.",
                 id="declbind.E005",
             )
 
@@ -129,7 +129,7 @@ def _layer_alias(alias: str | None) -> Iterator[CheckMessage]:
         known = ", ".join(map(repr, layers)) or "nothing"
         yield Error(
             f"settings.DECLBIND['CHANNEL_LAYER']: expected an alias of CHANNEL_LAYERS, got {alias!r}.",
-            hint=f"CHANNEL_LAYERS has {known}. None means no doorbell: processes look at the log every POLL_SECONDS.",
+            hint=f"CHANNEL_LAYERS has {known}. None means no doorbell: processes read the log every POLL_SECONDS.",
             id="declbind.E006",
         )
 

@@ -12,8 +12,12 @@ from declbind.core.errors import ConfigError, Problem
 def parse_values(text: str, where: str = "values") -> dict[str, object]:
     """Parse a JSON object, or ``field = value`` lines.
 
+    Args:
+        text: The text that the operator typed.
+        where: The path that a problem reports.
+
     Raises:
-        ConfigError: The text is neither; the problem is placed at ``where``.
+        ConfigError: The text is neither.
     """
     if not text.strip():
         return {}
@@ -23,10 +27,10 @@ def parse_values(text: str, where: str = "values") -> dict[str, object]:
 
 
 def parse_object(text: str, where: str = "values") -> dict[str, object]:
-    """Parse a JSON object.
+    """Parse a JSON object. ``where`` is the path that a problem reports.
 
     Raises:
-        ConfigError: The text is no JSON object; the problem is placed at ``where``.
+        ConfigError: The text is not a JSON object.
     """
     try:
         found = json.loads(text, parse_constant=_refuse)
@@ -38,7 +42,7 @@ def parse_object(text: str, where: str = "values") -> dict[str, object]:
 
 
 def parse_assignments(lines: Iterable[str], where: str = "values") -> dict[str, object]:
-    """Return ``{field: value}``; a value is parsed as JSON if possible, and is text otherwise."""
+    """Return ``{field: value}``. A value is parsed as JSON if possible; otherwise it is text."""
     values: dict[str, object] = {}
     for line in lines:
         name, sign, value = line.partition("=")
@@ -61,7 +65,7 @@ def parse_scalar(text: str) -> object:
 
 
 def parse_key(text: str) -> object:
-    """Return a row's key as a client would send it: a whole number or text; None for an empty text."""
+    """Return a row's key as a client would send it: an integer or text, or ``None`` for an empty text."""
     text = text.strip()
     if not text:
         return None

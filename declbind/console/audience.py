@@ -1,4 +1,4 @@
-"""Connections and the subscribers of a group, from the rows that the processes keep."""
+"""The open connections, and the subscribers of a group, according to the rows that the processes write."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHOWN_LISTENERS = 50
 
 @dataclass(frozen=True)
 class Listener:
-    """One open connection that is subscribed to a group; ``after`` is the offset from which on it is."""
+    """One open connection that is subscribed to a group. It receives events with offsets above ``after``."""
 
     connection: str
     user_pk: str
@@ -33,14 +33,14 @@ class Listener:
 
 @dataclass(frozen=True)
 class Audience:
-    """The subscribers of some groups of a stream now: their number, and the first of them."""
+    """The present subscribers of some groups of a stream: their number, and the first of them."""
 
     total: int
     listeners: tuple[Listener, ...]
 
 
 def oldest_heartbeat() -> datetime:
-    """Return the time limit of heartbeats: a process whose last one is older is considered dead."""
+    """Return the time before which a process must have sent its last heartbeat to be considered dead."""
     return timezone.now() - timedelta(seconds=3 * settings.HEARTBEAT_SECONDS)
 
 
@@ -51,7 +51,7 @@ def open_connections(using: str) -> QuerySet[Connection]:
 
 
 def subscription_mark(stream: str, group: str) -> str:
-    """Return the text that marks a current subscription to a group in a connection's ``subscriptions``."""
+    """Return the text that a connection's ``subscriptions`` column contains if it is subscribed to a group."""
     return f"{json.dumps([stream, group], separators=(',', ':'))[:-1]},null,"
 
 

@@ -11,7 +11,7 @@ from .output import format_count
 
 
 def describe_bulk(groups: Collection[str], is_expired: bool = False) -> str:
-    """Return a description of the groups of a bulk event, or of an event whose values were removed."""
+    """Return a description of the groups of a bulk event, or of an event whose values have been removed."""
     if is_expired:
         return "its values were removed from the log, because they were older than the retention of its binding"
     if EVERY_GROUP in groups:
@@ -25,12 +25,12 @@ def describe_bulk(groups: Collection[str], is_expired: bool = False) -> str:
 
 
 def limit() -> str:
-    """Return the limit of rows that one call may write before only its groups are notified."""
+    """Return the number of rows above which one call notifies only groups."""
     return f"{settings.BULK_LIMIT:,}".replace(",", "\N{NO-BREAK SPACE}")
 
 
 def is_concerned(group: str, groups: Collection[str]) -> bool:
-    """Return whether a group is among those that an event is for, bulk or not."""
+    """Return whether an event for ``groups`` concerns a group, including events for all groups."""
     return group in groups or EVERY_GROUP in groups
 
 

@@ -25,8 +25,8 @@ from .record_words import (
 class Consequence:
     """One effect of an edit: "+" adds, "-" removes, "~" changes; ``key`` is the key of the record.
 
-    ``opens`` are the actions that it allows to users who could not do them, or could do less. Effects with ``widens``
-    require confirmation. A first record that admits holders of a permission opens without widening.
+    ``opens`` are the actions that it newly allows, or allows to more users or for more rows. An effect with ``widens``
+    requires confirmation. A new record for holders of a permission opens actions without widening.
     """
 
     sign: Literal["+", "-", "~"]
@@ -93,7 +93,7 @@ def _compare_directions(before: Meaning, after: Meaning) -> Iterator[Consequence
 
 
 def _compare_sent(before: Meaning, after: Meaning) -> Iterator[Consequence]:
-    # If nothing is sent, bound fields still answer the conditions of writes.
+    # If nothing is sent, clients can still test the values of bound fields by conditions of writes.
     verb = "sends" if after.spec.outbound else "binds"
     yield from _compare_names(verb, before.sends, after.sends, "fields", after.reading)
     if after.is_open and not before.is_open:
@@ -126,14 +126,17 @@ def _compare_rules(before: Meaning, after: Meaning, action: str) -> Iterator[Con
     elif _is_narrower(old, new):
         yield Consequence("-", f"only {audience_in_words(new)} may {DEEDS[action]} {was}", key="permissions")
     else:
-        # It is not known who holds one codename but not the other, so another codename counts as wider.
+        # A different codename counts as wider, because it is not known which users hold one but not the other.
         yield Consequence(
             "+", f"{audience_in_words(new)} may {DEEDS[action]} {was}", True, "permissions", frozenset({action})
         )
 
 
 def _compare_asking(before: Meaning, after: Meaning) -> Iterator[Consequence]:
-    """If nothing is sent, the view rule still decides who may put conditions on writes, which disclose values."""
+    """Compare who may put conditions on writes, which disclose values.
+
+    If nothing is sent, the view rule still decides this.
+    """
     old, new = before.written_rule("view"), after.written_rule("view")
     if after.spec.outbound or old == new or not after.reading:
         return
@@ -163,8 +166,8 @@ def _compare_groups(before: Meaning, after: Meaning) -> Iterator[Consequence]:
         if twin is not None:
             yield Consequence("~", f"group {twin} is called {text} now", key="groups")
             continue
-        # Nothing new if an old template showed the same rows to clients that knew less, because the additional values
-        # were in the rows. A row with a null placeholder is in no group.
+        # A new template opens nothing if an old one has a subset of its placeholders: its subscribers already see the
+        # same rows, including the additional values. A row with a null placeholder is in no group.
         reached = any(other <= columns and columns - other <= before.known for other in old.values())
         opens = frozenset() if reached else after.reading
         yield Consequence("+", f"also groups rows by {text}", not reached, "groups", opens)
@@ -180,7 +183,7 @@ def _compare_where(before: Meaning, after: Meaning) -> Iterator[Consequence]:
             text = f"also rows without {condition_in_words(name, values_as_json(old.where[name]))}"
             yield Consequence("+", text, True, "where", opens)
             continue
-        # Fewer rows, but a condition over a column that is not sent discloses the value of the column.
+        # The condition selects fewer rows, but discloses the value of a column that is not sent.
         disclosed = frozenset() if after.columns([name]) <= after.known else after.reading
         now = values_as_json(new.where[name])
         if name not in old.where:
@@ -227,7 +230,7 @@ def _compare_capture(old: BindingSpec, new: BindingSpec, opens: frozenset[str]) 
         return
     was, now = old.capture == "triggers", new.capture == "triggers"
     if was != now:
-        # Not wider: the same rows go to the same clients, which a snapshot would have shown anyway.
+        # This is not wider, because the same clients would see the same rows in a snapshot.
         yield (
             Consequence("+", CAPTURES_ALL, key="capture")
             if now
@@ -235,8 +238,8 @@ def _compare_capture(old: BindingSpec, new: BindingSpec, opens: frozenset[str]) 
         )
     added, gone = [path for path in new.also if path not in old.also], [p for p in old.also if p not in new.also]
     if added:
-        # Wider, though no further column is sent: a repeated row shows when a row of another model was written, which
-        # its readers may not be allowed to view. For a relation to users, that is at each login.
+        # This is wider although no further column is sent. A repeated row discloses when a row of another model was
+        # written, which the subscribers may not be allowed to view. A relation to users discloses each login.
         yield Consequence("+", f"is sent again when {any_of(added)} changes", True, "also", opens)
     if gone:
         yield Consequence("-", f"is no longer sent again when {any_of(gone)} changes", key="also")
@@ -245,7 +248,7 @@ def _compare_capture(old: BindingSpec, new: BindingSpec, opens: frozenset[str]) 
 def _compare_retention(old: BindingSpec, new: BindingSpec) -> Iterator[Consequence]:
     if old.retention == new.retention:
         return
-    # Not wider: clients that may resume may take a snapshot as well.
+    # This is not wider, because clients that may resume may also take a snapshot.
     sign: Literal["+", "-"] = "-" if old.retention is None or (new.retention or 2**31) < old.retention else "+"
     was, now = retention_in_words(old.retention), retention_in_words(new.retention)
     yield Consequence(sign, f"keeps values in the log {now} (was: {was})", key="retention")

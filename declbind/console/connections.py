@@ -23,7 +23,7 @@ _LOGINS = {"": "nothing", "session": "a session", "token": "a token", "scope": "
 
 @dataclass(frozen=True)
 class ListedSubscription:
-    """One subscription to the events above ``after`` up to ``until``; ``reason`` says why it ended."""
+    """One subscription to events with offsets above ``after``, up to ``until``; ``reason`` says why it ended."""
 
     stream: str
     group: str
@@ -38,7 +38,7 @@ class ListedSubscription:
 
 @dataclass(frozen=True)
 class ListedConnection:
-    """One connection. ``behind`` is its process's number of undelivered events, ``None`` for a closed connection."""
+    """One connection. ``behind`` is the number of undelivered events of its process, ``None`` if it is closed."""
 
     id: str
     user_pk: str
@@ -77,7 +77,7 @@ class ListedConnection:
 
     @property
     def is_open(self) -> bool:
-        """Return whether it is open and its process alive."""
+        """Return whether the connection is open and its process is alive."""
         return self.closed_at is None and not self.is_lost
 
     def as_json(self) -> dict[str, object]:

@@ -1,7 +1,7 @@
 """The effects of an edit of a binding record, in plain words, and whether it opens anything.
 
-The second answer is safe rather than exact. An edit counts as widening unless it is certain that no client can read or
-write more than before. Rules, conditions and serializers that cannot be compared count as wider.
+The latter is decided cautiously. An edit counts as widening unless it is certain that no client can read or write more
+than before. Rules, conditions and serializers that cannot be compared count as wider.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def consequences(
     before = read_meaning(old, held)
     after = read_meaning(new, [name for name in held if name not in accepted])
     if after is None:
-        return (Consequence("~", "cannot be read as it is", widens=True, opens=frozenset(ACTIONS)),)
+        return (Consequence("~", "cannot be read, so its effects are unknown", widens=True, opens=frozenset(ACTIONS)),)
     if old is None:
         off = "" if after.spec.enabled else ", disabled"
         first = Consequence("+", f"is a new binding of {after.label}{off}", key="model")
@@ -86,7 +86,7 @@ def _say_the_same(old: Mapping[str, object], new: Mapping[str, object]) -> tuple
 
 
 def _describe(after: Meaning) -> Iterator[Consequence]:
-    """Describe everything that a record opens. What widens requires confirmation of a first record."""
+    """Describe everything that a new record opens. The parts with ``widens`` require confirmation."""
     spec = after.spec
     if spec.outbound:
         text = ", ".join(after.sends) or "no field, only that a row changed and its key"

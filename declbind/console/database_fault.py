@@ -1,8 +1,8 @@
-"""A failed database operation in words: what happened, in which database, and how to correct it.
+"""Descriptions of failed database operations: what happened, in which database, and how to correct it.
 
 The exception classes of PEP 249 are too broad to say what happened: ``OperationalError`` covers a locked file, a
-missing table of SQLite and a lost connection. So the kind of a fault is read from the code of the database itself:
-SQLSTATE for PostgreSQL, the number of the error for MySQL and MariaDB, the result code for SQLite.
+missing table of SQLite and a lost connection. The kind of a fault is therefore determined from the database's own code:
+SQLSTATE for PostgreSQL, the error number for MySQL and MariaDB, the result code for SQLite.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Kind = Literal[
     "other",
 ]
 
-#: SQLSTATE, or its first two characters (the class), of PostgreSQL.
+#: PostgreSQL's SQLSTATE codes, or their first two characters (the class).
 _POSTGRESQL: dict[str, Kind] = {
     "40001": "collision",
     "40P01": "collision",
@@ -119,9 +119,9 @@ _SQLITE_MISSING = re.compile(r"no such (table|column)|has no column named")
 
 @dataclass(frozen=True)
 class DatabaseFault:
-    """The answer of a database. ``text`` says what happened and where, ``action`` how to correct it.
+    """A failed database operation. ``text`` says what happened and where, ``action`` how to correct it.
 
-    ``is_certain`` is false if the connection was lost: the database may have committed the transaction.
+    ``is_certain`` is false if the connection was lost, because the database may have committed the transaction.
     """
 
     kind: Kind
@@ -162,7 +162,7 @@ _ACTIONS: dict[Kind, str] = {
     "collision": "Try again.",
     "timeout": "Try again when the database is less busy, or raise the limit.",
     "forbidden": "Grant it to the user that DATABASES names, then try again.",
-    "full": "Free some, then try again.",
+    "full": "Free some space, then try again.",
     "damaged": "Check the disk and restore the database from a backup.",
     "duplicate": "Trying again does not help: check the row and the constraint in the message. If the database "
     "generates the key, as after a restore, `manage.py sqlsequencereset` corrects it.",
@@ -229,7 +229,7 @@ def _kind_of(error: DjangoDatabaseError, using: str) -> Kind:
     if vendor == "postgresql":
         state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
         if state is None:
-            # The driver itself raised: no connection could be made, or it was closed.
+            # The driver raised the error itself, because no connection could be made or it was closed.
             is_driver = type(error).__name__ in ("OperationalError", "InterfaceError")
             return "unreachable" if is_driver else "other"
         kind = _POSTGRESQL.get(state) or _POSTGRESQL.get(state[:3]) or _POSTGRESQL.get(state[:2])
@@ -252,8 +252,8 @@ def _kind_of(error: DjangoDatabaseError, using: str) -> Kind:
 def _is_configuration(error: DjangoDatabaseError) -> bool:
     """Return whether the duplicate value is the stream of a record, or the only key of the configuration's row.
 
-    Both are looked up before they are stored, so the other row was committed since. No other duplicate value shows
-    that.
+    Both are looked up before they are stored, so another user has committed the same value since. This is not so for
+    other duplicate values.
     """
     table = getattr(getattr(error.__cause__, "diag", None), "table_name", None) or ""
     said = f"{table} {error}"

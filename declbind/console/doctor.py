@@ -1,4 +1,4 @@
-"""The doctor: an examination of the running installation, with the remedy for each fault."""
+"""The doctor, which examines the running installation and names the remedy for each fault."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ PATIENCE_SECONDS = 10.0
 def examine(using: str, seconds: float | None = None) -> list[Finding]:
     """Return all findings for the log and the records in database ``using``. Rings the doorbell once; changes nothing.
 
-    An examination that fails is a finding too, and the others go on. With ``seconds``, it ends after about that time:
-    long queries are cancelled if the database supports it, and skipped examinations are reported.
+    If an examination fails, this is reported as a finding, and the others go on. With ``seconds``, the doctor ends
+    after about that time: long queries are cancelled if the database supports it, and skipped examinations are
+    reported.
     """
     deadline = None if seconds is None else time.monotonic() + seconds
     migrated = _guarded("migrations", lambda: _migrations(using), using, deadline)
@@ -245,7 +246,7 @@ def _log(using: str) -> Iterator[Finding]:
         "ok",
         f"Epoch {head.epoch}, offset {head.offset}, the oldest event kept is {head.min_offset} ({kept} in all).",
     )
-    # If ids are the numbers, readers stop at a trigger's note until events are made of it.
+    # If ids are the offsets, readers stop at a trigger's mark until it has been converted to events.
     sequenced = history.needs_sequencer(using)
     unread = Q(seq__isnull=True) if sequenced else Q(kind=Event.MARK)
     waiting = Event.objects.using(using).filter(unread)
@@ -322,7 +323,7 @@ def _errors(using: str) -> Iterator[Finding]:
         yield Finding("errors", "ok", "No errors in the last hour.")
         return
     last = recent.order_by("-id").first()
-    # Without the message, because the text of an exception may quote a row.
+    # The message is left out, because the text of an exception may quote a row.
     text = f"{last.stream} {last.outcome}".strip() if last else ""
     yield Finding(
         "errors",

@@ -13,9 +13,9 @@ Difference = tuple[str, object, object]
 
 
 def canonical(value: object) -> str:
-    """Return a text of a value; two texts are equal exactly if the values are equal in JSON.
+    """Return a canonical JSON text of a value. Two texts are equal if and only if the values are equal in JSON.
 
-    Python's ``==`` would consider ``true`` equal to 1, and a database may return an object's keys in another order.
+    Python's ``==`` considers ``True`` equal to 1, and a database may return the keys of an object in another order.
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
@@ -26,7 +26,7 @@ def fingerprint(document: Mapping[str, object]) -> str:
 
 
 def differences(old: Mapping[str, object] | None, new: Mapping[str, object] | None) -> list[Difference]:
-    """Return every key of a record that differs, in the order of the published table."""
+    """Return the differences for every key of a record that differs, in the documented order of keys."""
     before, after = old or {}, new or {}
     return [
         (key, before.get(key), after.get(key))

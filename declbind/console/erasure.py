@@ -1,7 +1,7 @@
 """The erasure of stored data about a row or a user, for requests under privacy law.
 
-The log keeps the values of written rows for as long as clients may resume. An erased event becomes a ``resync``, so
-offsets have no gap and subscribers lose nothing. The project's own rows are not changed.
+The log keeps the values of written rows for as long as clients may resume. An erased event becomes a ``resync``.
+Offsets therefore have no gap, and subscribers take a snapshot. The project's own rows are not changed.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def forget_user(user: User, using: str) -> Erasure:
 
 
 def _tenant_of(model: type[Model]) -> str | None:
-    """Return the tenant of the row or user; ``None`` for all.
+    """Return the tenant to which a row or user of ``model`` belongs, or ``None`` for all tenants.
 
     Raises:
         ConfigError: The tenant must be named.
@@ -144,7 +144,7 @@ def _tenant_of(model: type[Model]) -> str | None:
 
 
 def _of(tenant: str | None, model: type[Stored], using: str) -> models.QuerySet[Stored]:
-    """Return the rows of a table of declbind that belong to a tenant, or all."""
+    """Return the rows of one of declbind's tables that belong to a tenant; ``None`` means all tenants."""
     rows: models.QuerySet[Stored] = model._default_manager.using(using)
     return rows if tenant is None else rows.filter(tenant=tenant)
 
@@ -152,7 +152,7 @@ def _of(tenant: str | None, model: type[Stored], using: str) -> models.QuerySet[
 def _by(user: User, key: str, tenant: str | None) -> models.Q:
     """Return the condition for idempotency keys that a user has used."""
     by = models.Q(actor=name_actor(user, "", tenant or ""))
-    # The keys of each tenant, if all tenants share their users.
+    # If tenants share their users, the keys of all tenants are included.
     return by | models.Q(actor__endswith=f', "user:{key}"]') if tenancy.is_on() and tenant is None else by
 
 
@@ -174,7 +174,7 @@ def _forget_rows(family: Collection[type[models.Model]], key: str, using: str, t
     if erased := shown.update(object_pk="", groups=[], message="", detail=""):
         counts[Traffic._meta.db_table] = erased
     if streams:
-        # Processes keep the last events in memory, and clients keep the rows that they were sent.
+        # Processes keep recent events in memory, and clients keep the rows that they have received.
         reach = tenancy.EVERYBODY if tenant is None else tenant
         log.append_control({"type": "forgotten", "streams": sorted(streams)}, using, tenant=reach)
         log.append_for(reach, [_resync_of(stream) for stream in sorted(streams)], using)
@@ -198,6 +198,6 @@ def _find_model(label: str) -> type[models.Model]:
 
 
 def _family(model: type[models.Model]) -> list[type[models.Model]]:
-    """Return the models whose rows have the same key: the model, its parents, its children and their proxies."""
+    """Return the models whose rows share a key: the model, its parents, its children and their proxies."""
     roots = {*model._meta.all_parents, model}
     return [member for member in apps.get_models() if any(issubclass(member, root) for root in roots)]

@@ -17,14 +17,14 @@ FILE_NAME = "bindings.json"
 def format_export(records: Iterable[Mapping[str, object]]) -> str:
     """Return the text of a file of records, sorted by stream, with keys in a fixed order.
 
-    The same records give the same bytes. The text ends with a line break. Write it to a file in UTF-8.
+    The same records always give the same text, which ends with a line break. Write it to a file in UTF-8.
     """
     ordered = sorted((order_record(record) for record in records), key=lambda record: str(record["stream"]))
     return format_json(ordered) + "\n"
 
 
 def load_export(streams: Sequence[str], using: str) -> list[dict[str, object]]:
-    """Return records for ``apply``, sorted by stream: those of the database, or the named ones of any source.
+    """Return records for ``apply``, sorted by stream: the named streams of any source, or all records of the database.
 
     Raises:
         ConfigError: No source, or more than one, defines a stream.

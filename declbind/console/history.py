@@ -1,4 +1,4 @@
-"""The history of a binding, edit by edit, and the restoring of an earlier version."""
+"""The history of a binding, edit by edit, and the return to an earlier version."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ SHOWN_STEPS = 50
 
 @dataclass(frozen=True)
 class Step:
-    """One edit of one binding: ``before`` and ``after`` are whole records, ``None`` if there was or is none."""
+    """One edit of one binding.
+
+    ``before`` and ``after`` are whole records, ``None`` if the record did not exist.
+    """
 
     stream: str
     version: int
@@ -119,8 +122,8 @@ def roll_back(
         The record, or ``None`` if it is unchanged and nothing was stored.
 
     Raises:
-        ConfigError: The revision removed the record, or the old record is no longer valid. Or the stored record is
-            not the one with ``expected_fingerprint``, because it was edited in the meantime.
+        ConfigError: The revision removed the record, the old record is no longer valid, or the stored record does not
+            have ``expected_fingerprint`` because it was edited in the meantime.
     """
     document = revision.definition
     if document is None:
@@ -158,10 +161,10 @@ def roll_back(
 
 
 def find_held(revision: BindingRevision, record: BindingRecord) -> tuple[list[str], list[str]]:
-    """Return the held-back fields that ``roll_back`` finds, and those of them that it sends.
+    """Return the held-back fields that ``roll_back`` finds in a record, and those of them that it sends.
 
-    It sends the fields of the revision's time; fields that the record sends now stay. ``record`` is unsaved if it
-    was removed.
+    It sends the fields that existed at the time of the revision. Fields that the record sends now are not held back
+    again. ``record`` is unsaved if it was removed.
     """
     if not isinstance(revision.known, list):
         return record.held(), []
@@ -172,7 +175,7 @@ def find_held(revision: BindingRevision, record: BindingRecord) -> tuple[list[st
 
 
 def as_problems(error: ValidationError) -> Sequence[Problem]:
-    """Return the problems that a validation error of a record was made from."""
+    """Return the problems of a record from which a validation error was made."""
     problems = []
     for text in error.messages:
         path, colon, message = text.partition(": ")

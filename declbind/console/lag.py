@@ -8,7 +8,7 @@ from datetime import timedelta
 from declbind.models import Event, Node
 from declbind.outbound import history
 
-#: Events younger than this at the heartbeat need not have been delivered by then.
+#: Events that were younger than this at the heartbeat do not count as undelivered.
 MOMENT = timedelta(seconds=1)
 #: The lag is counted up to this number; beyond it the exact number is irrelevant.
 COUNTED_EVENTS = 10_000
@@ -33,8 +33,8 @@ class Lag:
 def load_lag(node: Node, using: str) -> Lag:
     """Return the lag of a process at its last heartbeat. Takes one query.
 
-    Later events are not counted: the heartbeat is seconds old, and a busy site writes thousands of events in that
-    time.
+    Events after the heartbeat are not counted, because it may be seconds old, and a busy site writes thousands of
+    events in that time.
     """
     column = history.offset_column(using)
     left = Event.objects.using(using).filter(**{f"{column}__gt": node.offset}, created_at__lt=node.seen_at - MOMENT)

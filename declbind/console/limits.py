@@ -1,4 +1,4 @@
-"""Time limits for queries, so that a page which makes them always responds."""
+"""Time limits for queries, so that a page always responds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.db import connections, transaction
 
 @contextlib.contextmanager
 def limited_queries(using: str, seconds: float) -> Iterator[None]:
-    """Start no further query when the time is up, and make PostgreSQL cancel a query that takes too long."""
+    """Start no query after the time limit, and make PostgreSQL cancel a query that exceeds it."""
     connection = connections[using]
     deadline = time.monotonic() + seconds
 
@@ -25,7 +25,7 @@ def limited_queries(using: str, seconds: float) -> Iterator[None]:
         with connection.execute_wrapper(execute):
             yield
         return
-    # The transaction also undoes the damage of a failed statement for the parts that follow.
+    # The transaction also keeps a failed statement from affecting later ones.
     with transaction.atomic(using=using), connection.cursor() as cursor:
         cursor.execute("SELECT current_setting('statement_timeout')")
         before = cursor.fetchone()[0]

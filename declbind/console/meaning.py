@@ -1,4 +1,4 @@
-"""The meaning of a binding record: what it sends, accepts and allows once it is resolved against its model."""
+"""The meaning of a binding record, resolved against its model: what it sends, accepts and allows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from declbind.fields import bound_fields, concrete_field, find_model, hold_back,
 
 @dataclass(frozen=True)
 class Meaning:
-    """A record resolved against its model; ``problems`` shows whether it is out of force."""
+    """A record resolved against its model. If it has ``problems``, it is not in force."""
 
     spec: BindingSpec
     model: type[Model]
@@ -45,18 +45,24 @@ class Meaning:
 
     @property
     def known(self) -> set[str]:
-        """The columns whose values a reader of a row receives."""
+        """The columns whose values a client that receives a row can read."""
         return {getattr(field, "attname", field.name) for field in bound_fields(self.model, self.spec)} | {
             self.model._meta.pk.attname
         }
 
     def rule(self, action: str) -> str | bool:
-        """Return who may do it: ``False`` if the direction is closed, Django's codename if the record has no rule."""
+        """Return the rule for an action.
+
+        It is ``False`` if the direction is closed, and Django's codename if the record has no rule.
+        """
         is_closed = not (self.spec.outbound if action == "view" else self.spec.inbound)
         return False if is_closed else self.written_rule(action)
 
     def written_rule(self, action: str) -> str | bool:
-        """Return the rule of the record in any direction. The view rule also counts for conditions of writes."""
+        """Return the rule for an action, whatever the direction.
+
+        The view rule also applies to conditions of writes.
+        """
         rule: str | bool | None = self.spec.permissions.get(action)
         options = self.model._meta
         return f"{options.app_label}.{DJANGO_ACTIONS[action]}_{options.model_name}" if rule is None else rule
@@ -77,7 +83,7 @@ class Meaning:
         return self.open_actions & {"create", "update"}
 
     def columns(self, names: Iterable[str]) -> frozenset[str]:
-        """Return the columns behind a template's placeholders, which may have two names."""
+        """Return the columns of a template's placeholders. A column may have two names."""
         return frozenset(self._column(name) for name in names)
 
     def _column(self, name: str) -> str:

@@ -1,4 +1,4 @@
-"""The permissions that an edit of a binding requires: no user can open by an edit what they may not do themselves.
+"""The permissions that an edit of a binding requires. Users cannot open by an edit what they may not do themselves.
 
 :mod:`declbind.console.consequences` determines what an edit opens. This module adds the permission that each opening
 requires. Every part of the console that puts a definition in force calls it. An edit that opens nothing requires only
@@ -28,7 +28,7 @@ from .plan import Change
 
 EXPOSE_SENSITIVE = "declbind.expose_sensitive"
 BIND_RIGHTS_MODELS = "declbind.bind_rights_models"
-#: What each action opens, as a text that follows "may".
+#: What a user does who opens an action, as a text that follows "may".
 DEEDS = {
     "view": "send rows of {model}",
     "create": "let clients create rows of {model}",
@@ -46,10 +46,10 @@ class PermissionHolder(Protocol):
 
 @dataclass(frozen=True)
 class Opening:
-    """One thing that an edit opens, and the permissions to open it.
+    """One thing that an edit opens, and the permissions that this requires.
 
-    ``permissions`` are codenames, any of which is enough. If there are none, nobody may open it. ``deed`` is what is
-    opened, as a text that follows "may"; ``path`` is the place in the record.
+    ``permissions`` are codenames, any of which is enough. If there are none, no user may open it. ``deed`` describes
+    the opening as a text that follows "may". ``path`` is its place in the record.
     """
 
     path: str
@@ -95,7 +95,10 @@ def find_openings(
     held: Collection[str] = (),
     accepted: Collection[str] = (),
 ) -> list[Opening]:
-    """Return everything that an edit opens. Makes no query. Unreadable edits are left to the validation."""
+    """Return everything that an edit opens. Makes no query.
+
+    An edit that cannot be read opens nothing here, because the validation rejects it.
+    """
     if new and as_if_enabled:
         new = {**new, "enabled": True}
     after = _read(new, [name for name in held if name not in accepted])
@@ -107,7 +110,7 @@ def find_openings(
 
 
 def describe_openings(change: Change) -> list[str]:
-    """Return what a change of a plan opens, and to whom, in words. No permission is checked."""
+    """Return what a change of a plan opens, and to whom, in words. Checks no permission."""
     if change.after is None:
         return []
     found = _consequences(change.before, change.after, change.held)
@@ -146,7 +149,7 @@ class _Definition:
 
 
 def _read(document: Mapping[str, object] | None, held: Collection[str]) -> _Definition | None:
-    # Problems that do not prevent reading it are left to the validation, which always runs as well.
+    # Other problems are ignored here, because the validation always runs as well.
     if not document:
         return None
     try:
@@ -194,7 +197,7 @@ def _own_keys(before: _Definition | None, after: _Definition) -> Iterator[Openin
 
 
 def _asking(after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:
-    """Yield what clients can learn by writing if nothing is sent."""
+    """Yield what clients can learn about values by writing, if nothing is sent."""
     if after.spec.outbound or not opened & {"update", "delete"}:
         return
     rule = after.spec.permissions.get("view")
@@ -219,7 +222,7 @@ def _withheld(after: _Definition, newly_exposed: Sequence[Exposed]) -> Iterator[
 
 
 def _permission_givers(after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:
-    """Yield models and columns that give or record permissions."""
+    """Yield the models and columns that grant or record permissions."""
     if is_rights_model(after.model):
         deed = f"bind {after.label}, whose rows give or record permissions,"
         yield Opening("$.model", deed, (BIND_RIGHTS_MODELS,))

@@ -1,4 +1,4 @@
-"""Output for people and machines: aligned columns, problems with their place, stable JSON."""
+"""Output for people and programs: aligned columns, problems with their place, stable JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def format_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> s
 
 
 def format_pairs(pairs: Mapping[str, object]) -> str:
-    """Return one "name  value" line for each pair, the values aligned; further lines of a value are indented."""
+    """Return one "name  value" line for each pair, with aligned values. Further lines of a value are indented."""
     width = max(map(len, pairs), default=0)
     indent = "\n" + " " * (width + 2)
     return "\n".join(
@@ -26,7 +26,7 @@ def format_pairs(pairs: Mapping[str, object]) -> str:
 
 
 def format_json(value: object) -> str:
-    """Return indented JSON text, with the keys in the order they have."""
+    """Return indented JSON text. Keys keep their order."""
     return json.dumps(value, indent=2, ensure_ascii=False, cls=DjangoJSONEncoder)
 
 
@@ -36,7 +36,7 @@ def format_line(value: object) -> str:
 
 
 def format_count(count: int, one: str, many: str = "") -> str:
-    """Return "1 binding" or "2 bindings"."""
+    """Return a number with its noun, such as "1 binding" or "2 bindings"."""
     return f"{count} {one if count == 1 else many or one + 's'}"
 
 

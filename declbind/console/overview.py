@@ -1,4 +1,4 @@
-"""Every binding that the sources offer: in force, disabled or invalid, and why."""
+"""Every binding of every source, whether it is in force, disabled or invalid, and why."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from .withheld import load_withheld
 
 @dataclass(frozen=True)
 class Drift:
-    """The difference between a database record and the file that it was last stored from.
+    """The difference between a database record and the file from which it was last stored.
 
-    ``source`` is that file's place for the record, and ``version`` the configuration version made by storing it.
-    ``differences`` are (key, the file's value, the value now).
+    ``source`` is the record's place in that file. ``version`` is the configuration version made by storing it.
+    ``differences`` are tuples (key, the file's value, the present value).
     """
 
     source: str
@@ -60,9 +60,9 @@ class Drift:
 
 @dataclass(frozen=True)
 class BindingState:
-    """One binding as a source offers it; ``state`` is "on", "off" (disabled) or "invalid" (left out).
+    """One binding of one source; ``state`` is "on", "off" (disabled) or "invalid" (left out).
 
-    ``record`` is the source's record, or for a class the equivalent record. ``None`` if it cannot be read.
+    ``record`` is the source's record, for a class the equivalent record, or ``None`` if it cannot be read.
     """
 
     stream: str
@@ -74,7 +74,7 @@ class BindingState:
     warnings: tuple[Problem, ...] = ()
     binding: type[Binding] | None = field(default=None, compare=False)
     drift: Drift | None = None
-    #: Kinds of write that it is meant to capture and does not.
+    #: Kinds of write that the binding should capture and does not.
     faults: tuple[unseen.Gap, ...] = ()
 
     @property
@@ -84,7 +84,7 @@ class BindingState:
 
     @property
     def waiting(self) -> list[str]:
-        """The fields that the model got later, and that nobody has accepted yet."""
+        """The fields that were added to the model later and have not been accepted."""
         return self.binding.held_names() if self.binding is not None else []
 
     def as_json(self) -> dict[str, object]:
@@ -122,11 +122,10 @@ def load_states(using: str) -> list[BindingState]:
 
 
 def load_drift(using: str, stored: Mapping[str, Mapping[str, object]] | None = None) -> dict[str, Drift]:
-    """Return, by stream, the database records that were edited since they were stored from a file.
+    """Return, by stream, the drift of database records that were edited since they were stored from a file.
 
-    Takes one or two queries. ``stored`` are the records to check, by stream, as ``definition()`` gives them;
-    ``None`` loads them all. A record that was removed in between and recreated by hand no longer belongs to the
-    file.
+    Takes one or two queries. ``stored`` are the records to check, by stream, as returned by ``definition()``; ``None``
+    loads all of them. A record that was removed and recreated by hand no longer belongs to the file.
     """
     if stored is None:
         stored = {record.stream: record.definition() for record in BindingRecord.objects.using(using)}
@@ -144,7 +143,7 @@ def load_latest(
 
 
 def _revisions(using: str) -> QuerySet[BindingRevision]:
-    """Return the revisions, each with whether the record was removed after it."""
+    """Return the revisions, annotated with whether the record was removed after them."""
     revisions = BindingRevision.objects.using(using)
     removal = revisions.filter(stream=OuterRef("stream"), pk__gt=OuterRef("pk"), definition__isnull=True)
     return revisions.annotate(is_over=Exists(removal))
@@ -218,9 +217,10 @@ def describe_rule(rule: str | bool) -> str:
 
 
 def order_record(record: Mapping[str, Any]) -> dict[str, object]:
-    """Return a record with its keys, and those of its objects, in the order of the published table.
+    """Return a record with its keys, and those of its objects, in the documented order.
 
-    A database need not keep the order of an object's keys, and this must not change an export that is kept in Git.
+    A database need not keep the order of an object's keys, and an export that is kept in Git must not change because of
+    it.
     """
     ordered = {key: record[key] for key in KEYS if key in record}
     for key in ("where", "scope"):

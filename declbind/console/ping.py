@@ -1,4 +1,4 @@
-"""A test message over the channel layer, to see whether it responds."""
+"""A test message over the channel layer, which shows whether the layer responds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from declbind.outbound import relay
 
 SECONDS = 2.0
-#: Added to the ping's own limit, because some steps, such as a name lookup, cannot be interrupted.
+#: Added to the time limit of the ring, because some steps, such as a name lookup, cannot be interrupted.
 GRACE_SECONDS = 1.0
 
 _lock = threading.Lock()
@@ -17,8 +17,8 @@ _lock = threading.Lock()
 def ping() -> None:
     """Send one wake-up over the channel layer.
 
-    The ping runs in a thread of its own. It therefore works beside a running event loop too, and a step that cannot
-    be interrupted blocks nobody. There is never more than one such thread.
+    The ping runs in its own thread. It therefore also works beside a running event loop, and a step that cannot be
+    interrupted does not block the caller. There is never more than one such thread.
 
     Raises:
         TimeoutError: There was no answer within a few seconds.

@@ -69,10 +69,10 @@ class Fault:
 
 @dataclass(frozen=True)
 class Plan:
-    """The changes that ``apply`` would make. With ``faults`` it would make none.
+    """The changes that ``apply`` would make. If there are ``faults``, it would make none.
 
-    ``digest`` identifies the stored records, the records of the files and ``prune`` together. If the digest is the
-    same later, ``apply`` still makes exactly these changes.
+    ``digest`` identifies the stored records, the records of the files and ``prune`` together. While the digest stays
+    the same, ``apply`` makes exactly these changes.
     """
 
     changes: tuple[Change, ...]
@@ -117,12 +117,12 @@ def plan_items(items: Sequence[SourceItem], using: str, prune: bool = False) -> 
     """Compare records from a file or a text with the database. Changes nothing.
 
     All problems are in ``faults``; ``changes`` then holds the changes of the valid records. With ``prune``, stored
-    records that the items do not name would be removed.
+    records that the items do not name are to be removed.
     """
     faults = find_faults(items)
     records = BindingRecord.objects.using(using).order_by("stream")
     if connections[using].in_atomic_block:
-        # All of them at once and in one order, so that two plans wait for each other without a deadlock.
+        # The rows are locked at once and in a fixed order, so that two plans do not deadlock.
         records = records.select_for_update()
     found = list(records)
     stored = {record.stream: record.definition() for record in found}
@@ -181,7 +181,7 @@ def carry_out(plan: Plan, using: str, *, author: User | None = None, note: str =
             stored.
     """
     try:
-        # Under the present registry; otherwise each edit would rebuild it for the writes of the next one.
+        # Keep the present registry in force; otherwise each edit would rebuild it for the writes of the next one.
         with transaction.atomic(using=using), trying(get_registry()):
             for change in plan.edits:
                 with editing(author, note, change.where if change.after is not None else ""):
@@ -189,7 +189,7 @@ def carry_out(plan: Plan, using: str, *, author: User | None = None, note: str =
     except BindingRecord.DoesNotExist as error:
         raise ConfigError(MEANWHILE) from error
     except IntegrityError as error:
-        # Only a constraint on a record that was missing a moment ago shows a concurrent edit.
+        # Only a duplicate of a record that was missing when the plan was made shows a concurrent edit.
         if _were_added(plan, using):
             raise ConfigError(MEANWHILE) from error
         raise

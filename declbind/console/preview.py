@@ -24,7 +24,7 @@ from .overview import describe_rules
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a user may see the row in one group, and why. ``params`` are those of the subscription."""
+    """Whether a user may see the row in one group, and why. ``params`` are the params of the subscription."""
 
     group: str
     params: Mapping[str, object] | None
@@ -34,7 +34,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Preview:
-    """The frame of an update of one row, as text and parsed, its groups, and the verdicts for one user."""
+    """The frame for an update of one row, as text and parsed, the row's groups, and the verdicts for one user."""
 
     stream: str
     pk: object
@@ -68,7 +68,7 @@ class Preview:
 
 
 def load_user(name: str) -> User:
-    """Return the user with a name or a primary key; for "" an anonymous user.
+    """Return the user with a name or primary key; an anonymous user for "".
 
     Raises:
         ConfigError: There is no such user.
@@ -88,11 +88,10 @@ def load_user(name: str) -> User:
 
 
 def make_preview(binding: type[Binding], pk: str, user: User) -> Preview:
-    """Build the frame for the stored row ``pk`` as if it had just been saved.
+    """Build the frame for the stored row ``pk``, as if it had just been saved.
 
     Raises:
-        ConfigError: The binding has no such row, or its code fails. Finding faults of the binding is the purpose of a
-            preview.
+        ConfigError: The binding has no such row, or its code fails. A preview reports such faults.
     """
     bound = binding()
     row = _load_row(bound, pk)
@@ -158,7 +157,7 @@ def _verdicts(bound: Binding, row: Model, groups: tuple[str, ...]) -> list[Verdi
 
 
 def _subscriptions(bound: Binding, row: Model, groups: tuple[str, ...]) -> list[tuple[str, dict[str, object] | None]]:
-    """Return each group of the row with the params of a subscription; ``None`` if only project code knows them."""
+    """Return each group of the row with the params of a subscription, ``None`` if only project code knows them."""
     if bound.overrides("group_names"):
         try:
             own = bound.subscription_group(bound.user, {})

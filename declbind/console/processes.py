@@ -18,10 +18,10 @@ SHOWN_PROCESSES = 200
 
 @dataclass(frozen=True)
 class Process:
-    """One process by its last heartbeat. ``fault`` is the problem with its configuration, or "".
+    """One process, according to its last heartbeat. ``fault`` is the problem with its configuration, or "".
 
-    ``lag`` is the number of events that it had not delivered at that time, and ``lag_seconds`` the age of the oldest
-    of them; ``None`` for a dead process.
+    ``lag`` is the number of events that it had not delivered at that time, and ``lag_seconds`` the age of the oldest of
+    them. Both are ``None`` for a dead process.
     """
 
     id: str
@@ -128,6 +128,6 @@ def _fault(node: Node, generation: str, version: int, usual: str) -> str:
 
 
 def _most_common(digests: Sequence[str]) -> str:
-    """Return the digest that most processes have, "" if there is nothing to compare."""
+    """Return the digest that most processes have, or "" if there is nothing to compare."""
     counts = Counter(digests).most_common()
     return counts[0][0] if counts else ""

@@ -18,7 +18,7 @@ SHOWN_GROUPS = 5
 
 @dataclass(frozen=True)
 class Reason:
-    """The source of a user's permission and the rule, both in words.
+    """The rule for an action, and the source of a user's permission, both in words.
 
     ``rule`` is a codename, "authenticated", "staff", "anyone", "nobody" or "by code".
     """
@@ -29,12 +29,12 @@ class Reason:
 
 
 def describe_user(user: User | None) -> str:
-    """Return a user's name for people."""
+    """Return a user's name as shown to people."""
     return str(user.get_username()) if user is not None and user.is_authenticated else "an anonymous visitor"
 
 
 def explain_permission(bound: Binding, action: str, pk: object, is_granted: bool) -> Reason:
-    """Explain why the binding's user was admitted or not; the caller passes the verdict of the real check."""
+    """Explain why the binding's user was admitted or not. ``is_granted`` is the result of the real check."""
     method = "has_view_permission" if action == "view" else "has_permission"
     who = describe_user(bound.user)
     if bound.overrides(method):
@@ -63,7 +63,7 @@ def _find_row(bound: Binding, pk: object) -> Model | None:
 
 
 def _sources(user: User, rule: str, row: Model | None) -> list[str]:
-    """Return what gives the user a codename: superuser status, a permission of their own, groups, or a backend."""
+    """Return what gives the user a codename: superuser status, a permission of the user, groups, or a backend."""
     if getattr(user, "is_superuser", False):
         return ["a superuser may all"]
     app_label, _, codename = rule.partition(".")

@@ -1,4 +1,4 @@
-"""The words in which the effects of an edit describe the parts of a binding record."""
+"""The wording for the parts of a binding record in descriptions of an edit."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ CAPTURES_ALL = "also captures raw SQL and other programs, once its triggers are 
 
 
 def retention_in_words(seconds: int | None) -> str:
-    """Return for how long the log keeps values; ``None`` stands for the setting."""
+    """Return in words how long the log keeps values; ``None`` means the setting."""
     return "as long as the settings say" if seconds is None else f"for {seconds} s"
 
 
 def any_of(names: Sequence[str]) -> str:
-    """Return names, of which there is at least one, as alternatives."""
+    """Return names as alternatives. There must be at least one."""
     return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def audience_in_words(rule: str | bool) -> str:
-    """Return who may do something by a permission rule."""
+    """Return in words whom a permission rule admits."""
     return AUDIENCE_WORDS.get(rule) or f"holders of {rule}"
 
 
@@ -34,7 +34,7 @@ def values_as_json(value: object) -> list[str]:
 
 
 def condition_in_words(name: str, values: Sequence[str]) -> str:
-    """Return a condition of ``where`` with these values."""
+    """Return a condition of ``where`` in words."""
     return f"{name} is {' or '.join(values)}"
 
 

@@ -1,7 +1,7 @@
-"""The rows of declbind's tables that an operator may see: those of the tenant whose admin it is.
+"""The rows of declbind's tables that an operator may see, which are those of the tenant whose admin it is.
 
-The public schema's operators, and people at a shell, see the rows of all tenants. Every question of the console reads
-these tables through ``shown``.
+Operators of the public schema, and users of the command line, see the rows of all tenants. Every module of the console
+reads these tables through ``shown``.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from declbind.registry import database_alias
 
 Row = TypeVar("Row", Event, Traffic, Connection, Block)
 
-#: Whether a person at a shell asks, who can read the database in any case.
+#: Whether the caller is a user of the command line, who can read the database in any case.
 _at_a_shell: ContextVar[bool] = ContextVar("declbind_at_a_shell", default=False)
 
 
 @contextlib.contextmanager
 def at_a_shell(tenant: str = "") -> Iterator[None]:
-    """Answer questions inside the block for a person at a shell: about one tenant if it is named, else about all."""
+    """Show a user of the command line the rows of one tenant if it is named, otherwise of all, inside the block."""
     token = _at_a_shell.set(True)
     try:
         with tenancy.activate(tenant) if tenant else contextlib.nullcontext():
@@ -35,7 +35,10 @@ def at_a_shell(tenant: str = "") -> Iterator[None]:
 
 
 def viewed_tenant() -> str | None:
-    """Return the tenant whose rows are shown; ``None`` for all, and "" for none but what is for all tenants."""
+    """Return the tenant whose rows are shown.
+
+    ``None`` means all tenants. "" means no tenant: only rows that are for all tenants are shown.
+    """
     if not tenancy.is_on():
         return None
     try:
@@ -46,12 +49,15 @@ def viewed_tenant() -> str | None:
 
 
 def sees_all() -> bool:
-    """Return whether the operator sees all tenants, and may edit what they have in common."""
+    """Return whether the operator sees all tenants and may edit what they share."""
     return viewed_tenant() is None
 
 
 def shown_activity(using: str) -> models.QuerySet[Activity]:
-    """Return the counts of the processes, which are of all tenants together: none where only one is shown."""
+    """Return the counts of the processes.
+
+    They are counts of all tenants together, so there are none if only one tenant is shown.
+    """
     rows = Activity.objects.using(using)
     return rows if sees_all() else rows.none()
 
@@ -59,13 +65,13 @@ def shown_activity(using: str) -> models.QuerySet[Activity]:
 def shown(model: type[Row], using: str) -> models.QuerySet[Row]:
     """Return the rows of one of declbind's tables that may be shown here.
 
-    Events for all tenants are among those of each. All else belongs to one.
+    The events of a tenant include events for all tenants. Rows of the other tables belong to one tenant.
     """
     rows = model._default_manager.using(using)
     tenant = viewed_tenant()
     if tenant is None:
         return rows
     if model is Event:
-        # What a trigger has noted has the row's values, and nobody knows whose they are.
+        # Marks of triggers are left out, because they hold a row's values and do not name a tenant.
         return rows.filter(tenant__in=(tenancy.EVERYBODY, tenant)).exclude(kind=Event.MARK)
     return rows.filter(tenant=tenant) if tenant else rows.none()

@@ -1,4 +1,4 @@
-"""The JSON that processes store. Content of an unexpected form is skipped, so that no page fails.
+"""Readers for the JSON that processes store. Content of an unexpected form is skipped, so that no page fails.
 
 It may come from another version of declbind, or from a manual edit.
 """
@@ -39,7 +39,7 @@ def read_changes(text: str) -> Iterator[tuple[str, str]]:
 
 
 def read_counts(streams: object) -> Iterator[tuple[str, tuple[int, int, int]]]:
-    """Yield (stream, (sent, received, refused)) of a process's counts."""
+    """Yield the counts of a process as (stream, (sent, received, refused))."""
     for stream, counts in streams.items() if isinstance(streams, dict) else ():
         if isinstance(counts, list) and len(counts) == 3 and all(isinstance(count, int) for count in counts):
             yield stream, (counts[0], counts[1], counts[2])
@@ -52,7 +52,7 @@ def read_subscribers(streams: object) -> dict[str, int]:
 
 
 def read_deliveries(deliveries: object) -> Iterator[tuple[int, int, float]]:
-    """Yield (offset, recipients, milliseconds) of a second."""
+    """Yield the deliveries of one second as (offset, recipients, milliseconds)."""
     for item in _items(deliveries):
         if isinstance(item, list) and len(item) == 3 and all(isinstance(number, int | float) for number in item):
             yield item[0], item[1], item[2]

@@ -1,4 +1,4 @@
-"""The log as it grows: events in the order of their offsets, each once, and refused requests among them."""
+"""The log as it grows: each event once, in the order of offsets, with refused requests between them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .bulk import describe_bulk, list_groups
 from .shown import shown
 
 BATCH = 500
-#: Kinds of traffic that are always recorded, and those recorded only while someone watches.
+#: The kinds of traffic that are always recorded. Others are recorded only while an operator watches.
 REFUSED = (Traffic.REFUSED, Traffic.ERROR)
 ALL = (*REFUSED, Traffic.REQUEST, Traffic.CONNECTION)
-#: How far back to look for late rows if ids appear out of order.
+#: How far back to read, in rows and in seconds, because ids may become visible out of order.
 LATE_ROWS, LATE_SECONDS = 300, 10
-#: The time after its last renewal at which a watch ends.
+#: The seconds after its last renewal at which a watch ends.
 LEASE_SECONDS = 30
 
 
@@ -94,7 +94,7 @@ def _load_last(
 class _TrafficReader:
     """A reader of traffic that yields each row once.
 
-    It begins like the events: after the last, at the first, or at the time of one.
+    It begins where the reader of events begins: after the last row, at the first one, or at the time of an event.
     """
 
     def __init__(self, using: str, kinds: Sequence[str], stream: str | None, since: int | None) -> None:
@@ -114,7 +114,7 @@ class _TrafficReader:
                 self._rows = self._rows.filter(at__gte=at)
 
     def read_last(self, limit: int) -> list[Traffic]:
-        """Return the last rows before those that :meth:`read` returns."""
+        """Return the last ``limit`` rows before those that :meth:`read` returns."""
         if not self._kinds:
             return []
         return list(self._rows.filter(pk__lte=self._last).order_by("-pk")[:limit])[::-1]
@@ -137,7 +137,7 @@ class _TrafficReader:
 
 
 def renew_watch(using: str) -> None:
-    """Make all processes record the traffic that is recorded only while watched. Call it again to keep it up."""
+    """Make all processes record traffic that is only recorded while watched. Call it repeatedly while watching."""
     now = timezone.now()
     viewer = f"tail:{socket.gethostname()}:{os.getpid()}"[:64]
     watches = Watch.objects.using(using)
@@ -167,7 +167,7 @@ def format_item(item: LogEvent | Traffic, values: bool) -> str:
 
 
 def traffic_as_json(row: Traffic) -> dict[str, object]:
-    """Return a row of traffic as JSON values; of sent data it has the shape, never a value."""
+    """Return a row of traffic as JSON values. Sent data is included as a shape, without values."""
     return {
         "at": row.at,
         "kind": row.kind,

@@ -1,8 +1,8 @@
 """Trials of a binding without side effects: who may do what, why, and what would be sent to whom.
 
 Every verdict comes from the code that serves clients, run for a freshly loaded user under a chosen configuration.
-Nothing is stored, sent or recorded. A trial cannot undo what project code does outside the database (mail, tasks, other
-databases). Mutations are therefore only checked unless ``carry_out`` is set.
+Nothing is stored, sent or recorded. However, a trial cannot undo what project code does outside the database (mail,
+tasks, other databases). Writes of clients are therefore only checked unless ``carry_out`` is set.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ __all__ = [
     "Frame", "Question", "Step", "Trial", "make_trial",
 ]  # fmt: skip
 
-#: The maximum number of bindings that are tried if all are asked for.
+#: The maximum number of bindings that are tried if the question is about all.
 MAX_STREAMS = 100
 #: The seconds after which no further binding is tried. Project code may be slow, and a user waits for the page.
 MAX_SECONDS = 10.0
 
 
 def make_trial(question: Question, using: str | None = None) -> Trial:
-    """Answer a question. Faults of project code are steps of the answer and are never raised.
+    """Return the result of a trial. Faults of project code become steps of the result and are never raised.
 
     Raises:
         ConfigError: There is no such action, user or revision.
@@ -86,7 +86,7 @@ def make_trial(question: Question, using: str | None = None) -> Trial:
         except (ConfigError, DatabaseError):
             raise
         except Exception as fault:
-            # A fault in the code of a model or a field, outside the steps. It must be shown and not raised.
+            # The code of a model or a field failed outside the steps. Such a fault is shown, not raised.
             text = f"internal: the project's code failed with {name_fault(fault)}."
             step = Step("binding", REFUSED, text, {"fault": name_fault(fault)})
             return Trial(question, describe_user(user), (step,))
@@ -103,7 +103,7 @@ def find_user(who: str) -> tuple[Identity, User]:
 
 
 def choose_registry(question: Question, using: str) -> tuple[BindingRegistry, Question]:
-    """Return the registry of the tried configuration, and the question with the name of the stream in it."""
+    """Return the registry of the tried configuration, and the question with the stream's name in that configuration."""
     registry = get_registry()
     document, stream = question.document, question.stream
     if question.revision is not None:
@@ -144,7 +144,7 @@ def _try_all(
 
 @dataclasses.dataclass(frozen=True)
 class _Attempt:
-    """One question about one stream under one registry, which is in force for this thread."""
+    """The trial of one stream under one registry, which is in force for this thread."""
 
     question: Question
     registry: BindingRegistry
@@ -345,7 +345,7 @@ class _Attempt:
 
 
 def _with_secrets(made: Trial, held_back: Sequence[tuple[str, tuple[str, ...]]]) -> Trial:
-    """Add what project code would send but is withheld because it looks like a secret."""
+    """Add a note on the values of project code that are withheld because they look like secrets."""
     if not held_back:
         return made
     texts = {stream: describe_withheld(names) for stream, names in held_back}

@@ -1,4 +1,4 @@
-"""The question and the answer of a trial as values; ``declbind.console.trial`` computes the answer."""
+"""The question and the result of a trial as values. ``declbind.console.trial`` computes the result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .visibility import Viewers, VisibleRows
 
 OK, REFUSED, SKIPPED, NOTE = "ok", "refused", "skipped", "note"
 
-#: The questions in an operator's words.
+#: The actions that can be tried, in an operator's words.
 ACTIONS: Final = {
     "view": "sees rows (subscribes)",
     "create": "creates a row",
@@ -59,13 +59,14 @@ TITLES: Final = {
 
 @dataclass(frozen=True)
 class Question:
-    """A question who may do what, or what would be sent.
+    """The question of a trial: who may do what, or what would be sent.
 
     ``who`` is a user's name or key, or "" for an anonymous visitor. ``stream`` "" means every binding in force.
     ``action`` is one of ``ACTIONS``. If ``params`` is ``None``, the params of a subscription are derived from the row
     ``pk``. ``document`` (an edited record) or ``revision`` (the key of a ``BindingRevision``) replaces the active
-    definition of the stream. ``as_if_enabled`` tries a disabled one all the same. Mutations are checked without being
-    stored unless ``carry_out`` is set; then they are carried out and rolled back. ``wide`` adds who else sees the row.
+    definition of the stream. With ``as_if_enabled``, a disabled definition is tried as if it were enabled. Writes of
+    clients are only checked unless ``carry_out`` is set; then they are carried out and rolled back. With ``wide``, the
+    result includes the other users who see the row.
     """
 
     who: str = ""
@@ -87,7 +88,7 @@ class Question:
 
     @property
     def is_outbound(self) -> bool:
-        """Whether the question is what a row's change sends, regardless of who makes it."""
+        """Whether the question is what a change of a row sends, whoever makes the change."""
         return self.action.startswith("outbound")
 
     def as_json(self) -> dict[str, object]:
@@ -129,12 +130,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame that would be sent: ``text`` for explicit subscriptions, ``plain`` for those that the server made.
+    """One frame that would be sent.
 
-    There is no ``plain`` form of a resync.
-
-    ``model`` is the lower-case label of the model whose values it carries. ``offset`` is the next number of the log,
-    which the event gets if no other comes first. If ``is_shape`` is set, the values were removed.
+    ``text`` is the form for explicit subscriptions, ``plain`` the form for automatic ones. A resync has no ``plain``
+    form. ``model`` is the lower-case label of the model whose values the frame carries. ``offset`` is the next number
+    of the log, which the event gets if no other event precedes it. If ``is_shape`` is set, the values were removed.
     """
 
     stream: str
@@ -149,7 +149,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Listening:
-    """The present subscribers of the frames of one stream."""
+    """The present subscribers who would receive the frames of one stream."""
 
     stream: str
     audience: Audience
@@ -157,9 +157,10 @@ class Listening:
 
 @dataclass(frozen=True)
 class Trial:
-    """The result of a trial. ``reply`` is the content of the reply that a client would get, ``error`` its refusal.
+    """The result of a trial.
 
-    ``answer`` is the frame of either. ``parts`` are the trials of each binding if all were asked for.
+    ``reply`` is the content of the reply to the client, ``error`` the refusal, and ``answer`` the frame of either.
+    ``parts`` are the trials of each binding if the question was about all.
     """
 
     question: Question
@@ -184,7 +185,7 @@ class Trial:
 
     @property
     def refusal(self) -> Step | None:
-        """The step that refused the request."""
+        """The step at which the request was refused, or ``None``."""
         return next((step for step in self.steps if step.verdict == REFUSED), None)
 
     def step(self, name: str) -> Step | None:
@@ -201,7 +202,7 @@ class Trial:
 
     @property
     def shown_rows(self) -> list[tuple[str, object]]:
-        """Every row whose values the answer discloses, as its model and its key."""
+        """All rows whose values the result discloses, as pairs of model and key."""
         found = [(frame.model, key_of(frame)) for frame in self.frames]
         found.append((self.model, self.question.pk))
         found += [(self.model, row.pk) for row in self.rows.shown] if self.rows is not None else []
@@ -215,7 +216,8 @@ class Trial:
     ) -> Trial:
         """Return the trial with shapes in place of the values of rows.
 
-        It is for models that are not readable, and for single rows, by model and key, that the viewer may not see.
+        The values are removed for models that the viewer may not read, and for single rows, given by model and key,
+        that the viewer may not see.
         """
 
         def reads(model: str, pk: object) -> bool:
@@ -242,7 +244,7 @@ class Trial:
     def without_groups(
         self, is_readable: Callable[[str], bool], sees: Callable[[str, object], bool] = lambda model, pk: True
     ) -> Trial:
-        """Return the trial without the names of groups that contain values of rows, unless these are readable.
+        """Return the trial without the names of groups that contain values of rows, unless the viewer may read these.
 
         The reason why a row is not seen is removed too, because it also discloses values.
         """
@@ -341,7 +343,7 @@ def _lines(trial: Trial) -> list[str]:
 
 
 def _without_messages(step: Step) -> Step:
-    """Reduce faults to their class, because the text of an exception may quote a row."""
+    """Replace exceptions by their class, because the text of an exception may quote a row."""
     text, evidence = step.text, dict(step.evidence)
     for fault in (evidence.get("fault", ""), *(each.partition(": ")[2] for each in evidence.get("faults", ()))):
         if fault:
@@ -354,14 +356,14 @@ def _without_messages(step: Step) -> Step:
 
 
 def _without_row(step: Step) -> Step:
-    """Reduce the reason why a row is not seen to the fact."""
+    """Replace the reason why a row is not seen by the fact that it is not seen."""
     if step.name != "row" or "fault" in step.evidence or step.verdict not in (REFUSED, NOTE):
         return step
     return replace(step, text="It does not exist, or this stream does not show it.", evidence={})
 
 
 def _without_group(step: Step) -> Step:
-    """Reduce the names of groups to their existence."""
+    """Replace the names of groups by the statement that there are groups."""
     if step.name not in GROUP_WORDS or step.verdict != OK:
         return step
     return replace(step, text=GROUP_WORDS[step.name], evidence={})
@@ -380,7 +382,7 @@ def _without_group_of(frame: Frame) -> Frame:
 
 
 def key_of(frame: Frame) -> object:
-    """Return the key of the row of a frame, as a JSON value; ``None`` if it is about no row."""
+    """Return the key of a frame's row as a JSON value; ``None`` if the frame concerns no row."""
     text = frame.text or frame.plain
     return json.loads(text)["payload"].get("pk") if text else None
 

@@ -1,4 +1,4 @@
-"""The frames of a write that does not happen: of a row as it would be, or of events that will be rolled back."""
+"""The frames of a write that is not made, or whose events will be rolled back."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ Faults = Sequence[tuple[str, Exception]]
 def foresee(
     index: Index, row: Model, action: str, using: str, written: Collection[str] | None = None
 ) -> Iterator[entries.Draft]:
-    """Return the drafts that capture would make of a row with the values after the write, table by table.
+    """Return the drafts that capture would make if a row were written, table by table.
 
-    For a delete, the values are the stored ones. ``written`` are the names of the saved fields, ``None`` for all. A
-    parent's table with no saved field is left out. Reads the stored row; writes nothing.
+    ``row`` has the values after the write; for a delete, the stored ones. ``written`` are the names of the saved
+    fields, ``None`` for all. A parent's table with no saved field is left out. Reads the stored row; writes nothing.
     """
     for model in _tables(type(row)):
         plan = index.plan_for(model)
@@ -87,7 +87,7 @@ def number_drafts(drafts: Sequence[entries.Draft], using: str) -> list[LogEvent]
 
 
 def load_drafts(after: int, signature: str, using: str) -> list[entries.Draft]:
-    """Return the events that this transaction appended: those with its signature, with ids above ``after``."""
+    """Return the events that this transaction has appended, found by its signature among ids above ``after``."""
     rows = shown(Event, using).filter(id__gt=after, actor=signature).order_by("id")
     return [
         entries.Draft(
@@ -104,14 +104,14 @@ def load_drafts(after: int, signature: str, using: str) -> list[entries.Draft]:
 
 
 def next_offset(using: str) -> int:
-    """Return the next number of the log, if no other writer appends before."""
+    """Return the number that the next event of the log gets."""
     return log.load_head(using).offset + len(sequencer.unsequenced_ids(using)) + 1
 
 
 def build_frames(
     registry: BindingRegistry, events: Sequence[LogEvent], faults: list[tuple[str, Exception]]
 ) -> tuple[Frame, ...]:
-    """Return the frames of events, as the hub builds them. Faults are added to ``faults``."""
+    """Return the frames of events, built as the hub builds them. Faults are appended to ``faults``."""
     frames = []
     for event in events:
         if event.kind == Event.CONTROL:

@@ -34,13 +34,13 @@ from .trial_frames import Faults, foresee, load_drafts, number_drafts
 
 #: The steps of a mutation in order.
 STEPS = ("binding", "request", "who", "direction", "permission", "fields", "scope", "row", "values", "store", "inside")
-#: The step that each check of the code belongs to.
+#: The step of each check that is not a step itself.
 PART_OF = {"write": "store", "done": "store"}
 
 
 @dataclass
 class Course(course.Follower):
-    """The course of one mutation: the checks that it entered, its results there, and the events that it would leave."""
+    """What happened during one tried mutation: the checks that were entered, their results, and the expected events."""
 
     index: Index
     sent: Mapping[str, object]
@@ -50,7 +50,7 @@ class Course(course.Follower):
     found: dict[str, Any] = field(default_factory=dict)
     drafts: list[entries.Draft] = field(default_factory=list)
     reply: dict[str, object] | None = None
-    #: The project's callbacks for the commit, which never happens.
+    #: The names of the project's ``on_commit`` callbacks, which are never called.
     callbacks: list[str] = field(default_factory=list)
     #: Whether project code stores the row, so that checks alone cannot predict the result.
     is_left_to_code: bool = False
@@ -65,7 +65,7 @@ class Course(course.Follower):
     @property
     def passed(self) -> set[str]:
         """The steps that were entered."""
-        # For declbind's own methods, "write" is only the beginning: they find the row and validate it first.
+        # declbind's own methods find and validate the row within "write", so entering it does not mean that it passed.
         own = "write" in self.entered and not self.bound.overrides(self.found["write"])
         return {PART_OF.get(name, name) for name in self.entered if not (own and name == "write")}
 
@@ -95,11 +95,11 @@ class Course(course.Follower):
             raise course.EnoughError
 
     def _foresee(self, row: Model) -> None:
-        """Record what a valid write that is not carried out would lead to."""
+        """Record what a valid write that is not carried out would send."""
         bound: Binding = self.bound
         action = self.found["write"]
         if action == "delete":
-            # Protected relations raise while Django collects the rows that would be deleted as well.
+            # For protected relations, Django raises an error while it collects the rows to delete.
             Collector(using=str(bound.using), origin=row).collect([row])
             self.reply = {"pk": self.found.get("pk")}
         else:
@@ -113,10 +113,10 @@ class Course(course.Follower):
             self.drafts = list(foresee(self.index, row, action, str(bound.using), written))
 
     def _look(self, reply: dict[str, object]) -> None:
-        """Read, inside the transaction, the result of the write."""
+        """Read the result of the write inside the transaction."""
         connection = connections[str(self.bound.using)]
         if connection.vendor == "postgresql":
-            # A foreign key to a missing row would be found at the commit.
+            # A foreign key to a missing row would only be detected at the commit.
             connection.check_constraints()
         self.reply = reply
         self.callbacks = [name for entry in connection.run_on_commit if (name := _name_callback(entry[1]))]
@@ -125,7 +125,7 @@ class Course(course.Follower):
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a tried mutation. ``fault`` is the cause of an ``internal``; ``faults`` are those of bindings."""
+    """The result of a tried mutation. ``fault`` caused an ``internal`` error; ``faults`` are those of bindings."""
 
     course: Course
     error: ClientError | None
@@ -137,7 +137,7 @@ class Outcome:
 def try_write(
     request: Request, binding: type[Binding], identity: Identity, index: Index, *, carry_out: bool
 ) -> Outcome:
-    """Rehearse one mutation. When this returns, the locks of the database are released."""
+    """Try one mutation and roll it back. When this returns, no database lock is held."""
     using = database_alias()
     followed = Course(index, request.data, stores=carry_out)
     followed.found["pk"] = request.pk
@@ -156,7 +156,7 @@ def try_write(
 
 
 def _check_foreseen(bound: Binding, row: Model) -> None:
-    """Refuse, as ``check_inside`` would, a row whose checked values are outside ``where`` or ``scope``."""
+    """Refuse a row whose new values are outside ``where`` or ``scope``, as ``check_inside`` would."""
     own = bound.scope_values().items()
     model = bound.model_class()
     fields = {name: concrete_field(model, name) for name, _ in own}

@@ -27,9 +27,9 @@ STEPS = ("binding", "direction", "row", "fields", "values", "groups", "frames", 
 
 @dataclass(frozen=True)
 class Change:
-    """What a change of a row sends on one stream. ``failed`` is the name of the step that failed.
+    """The events that a change of a row sends on one stream. ``failed`` is the name of the step that failed, or "".
 
-    ``row`` is the row after the change, for a delete before it. ``also`` names other streams that report it.
+    ``row`` is the row after the change, for a delete before it. ``also`` names other streams that report the change.
     """
 
     row: Model | None = None
@@ -50,7 +50,7 @@ def try_change(
     index: Index,
     using: str,
 ) -> Change:
-    """Make the frames of a row that would be created, updated or deleted. Nothing is written."""
+    """Make the frames for a row that would be created, updated or deleted. Writes nothing."""
     model: Any = binding.model_class()
     if action == "create":
         row = model()
@@ -75,7 +75,7 @@ def try_change(
     if plan is None:
         return Change(row)
     also = tuple(outlet.stream for outlet in plan.outlets if outlet.stream != binding.stream)
-    # All streams, because each event takes a number of the log.
+    # Drafts of all streams are made, because each event takes a number of the log.
     with gather_faults() as gathered, rolled_back(binding, using, *CODE):
         drafts = draft_with(plan, row, row.pk, action, using)
         also += find_related(index, row, action, using)
@@ -86,7 +86,7 @@ def try_change(
 
 
 def assign(row: Model, values: Mapping[str, object], using: str) -> Change | None:
-    """Set JSON values on a row. Return what is wrong with them, ``None`` if nothing is."""
+    """Set JSON values on a row. Return a failed ``Change`` if they are invalid, otherwise ``None``."""
     unknown: dict[str, list[str]] = {}
     errors: dict[str, list[str]] = {}
     names = [field.name for field in row._meta.concrete_fields]

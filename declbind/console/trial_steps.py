@@ -1,4 +1,4 @@
-"""The wording of the steps of a trial: the check, its result, and the reason, for an operator."""
+"""The wording of a trial's steps: the check, its result, and the reason."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def describe_faults(faults: Faults) -> str:
 
 
 def name_fault(fault: BaseException) -> str:
-    """Return the class of an exception for people."""
+    """Return the class of an exception as shown to people."""
     return f"{type(fault).__name__}: {fault}".strip().rstrip(".:")
 
 
 @dataclass(frozen=True)
 class StepDescriptions:
-    """The wording of the steps of one question. ``bound`` is the binding with its user, ``fault`` an exception."""
+    """The wording of the steps of one trial. ``bound`` is the binding with its user, ``fault`` an exception."""
 
     question: Question
     registry: BindingRegistry
@@ -73,7 +73,11 @@ class StepDescriptions:
     def describe(
         self, names: Sequence[str], entered: Collection[str], last: str, error: ClientError | None, course: Any = None
     ) -> list[Step]:
-        """Describe steps in order: those that were entered, and ``last``, at which the request ended ("" if none)."""
+        """Return one step for each name, in order.
+
+        A step is skipped if its name was not ``entered``, and refused if it is ``last``, at which the request ended (""
+        if the request passed).
+        """
         if last and last not in names:
             last = [name for name in names if name in entered][-1]
         return [
@@ -319,7 +323,7 @@ class StepDescriptions:
         return Step("frames", OK, f"{format_count(len(frames), 'frame')}, one for each group.{beside}", evidence)
 
     def describe_connections(self, listening: Sequence[Listening]) -> Step:
-        """Describe the number of connections that receive it."""
+        """Describe the number of connections that would receive the frames."""
         total = sum(each.audience.total for each in listening)
         if not total:
             return Step("connections", NOTE, "No connection is subscribed to these groups now.", {"total": 0})

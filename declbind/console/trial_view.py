@@ -1,4 +1,4 @@
-"""Trials of a subscription, which run the code that grants it, and whether its snapshot would show a row."""
+"""Trials of a subscription, which run the code that grants it, and check whether its snapshot would show a row."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CODE = ("has_view_permission", "subscription_group", "group_names", "get_queryse
 
 @dataclass
 class Passage(course.Follower):
-    """The course of one subscription: the checks that it entered, and the results there."""
+    """What happened during one tried subscription: the checks that were entered, and their results."""
 
     entered: list[str] = field(default_factory=list)
     found: dict[str, Any] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Passage(course.Follower):
 
 @dataclass(frozen=True)
 class Grant:
-    """The result of a tried subscription: the grant or the refusal. ``fault`` is the cause of an ``internal``."""
+    """The result of a tried subscription: the grant or the refusal. ``fault`` is the cause of an ``internal`` error."""
 
     passage: Passage
     params: Mapping[str, object]
@@ -56,14 +56,14 @@ class Grant:
 
     @property
     def asker(self) -> Binding | None:
-        """The binding with its user, as far as the request came, even if it was refused."""
+        """The binding with its user, if the request came that far, even if it was refused."""
         asker: Binding | None = self.bound or self.passage.found.get("scope")
         return asker
 
 
 @dataclass(frozen=True)
 class Sight:
-    """Whether a granted subscription shows a row, and why not: for an operator, not for clients."""
+    """Whether a granted subscription shows a row, and if not, why. For operators, not for clients."""
 
     is_seen: bool
     text: str
@@ -73,7 +73,7 @@ class Sight:
 def rolled_back(binding: type[Binding], using: str, *methods: str) -> Iterator[None]:
     """Roll back everything that project code does inside the block.
 
-    Without project code, no transaction is begun. On SQLite it would take the lock that writers wait for.
+    If there is no project code, no transaction is begun, because on SQLite it would block writers.
     """
     if not connections[using].in_atomic_block and not binding.runs_code() and not binding.overrides(*methods):
         yield
@@ -86,7 +86,7 @@ def rolled_back(binding: type[Binding], using: str, *methods: str) -> Iterator[N
 
 
 def try_subscription(request: Request, binding: type[Binding], identity: Identity, using: str) -> Grant:
-    """Request one subscription, up to its grant."""
+    """Request one subscription and return its grant. Nothing is subscribed."""
     passage = Passage()
     try:
         with rolled_back(binding, using, *CODE), course.followed(passage):
@@ -99,7 +99,7 @@ def try_subscription(request: Request, binding: type[Binding], identity: Identit
 
 
 def find_row(binding: type[Binding], pk: object, using: str) -> Model | None:
-    """Return the stored row of a key, even if it does not exist for the binding; ``None`` if there is none."""
+    """Return the stored row with a key, even if the binding does not cover it; ``None`` if there is none."""
     model = binding.model_class()
     try:
         key = value_validation.coerce(model._meta.pk, pk)
@@ -109,7 +109,7 @@ def find_row(binding: type[Binding], pk: object, using: str) -> Model | None:
 
 
 def choose_params(binding: type[Binding], row: Model, user: User, using: str) -> list[dict[str, object]]:
-    """Return the params of the subscriptions that lead to a row; empty ones if there are none."""
+    """Return the params of the subscriptions that include a row; an empty list if there are none."""
     bound = binding(user=user, using=using)
     try:
         with rolled_back(binding, using, *CODE):

@@ -1,4 +1,4 @@
-"""The writes that a binding does not capture: kinds of write without events, and detected writes."""
+"""The writes that a binding does not capture: kinds of write without events, and writes found by the detector."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from declbind.outbound.triggers import tables, upkeep
 
 from .times import format_time
 
-#: Django 6.1's name for an ``on_delete`` that the database carries out.
+#: The class (since Django 6.1) of an ``on_delete`` that the database carries out.
 _BY_DATABASE: Any = getattr(deletion, "DatabaseOnDelete", ())
 
-#: The number of places in the code that are listed, latest first.
+#: The maximum number of places in the code that are listed, latest first.
 MAX_NOTICED = 200
 INSTALL = "Run `manage.py declbind triggers --install`."
 
 
 @dataclass(frozen=True)
 class Gap:
-    """One kind of write that a binding does not capture, and the advice.
+    """One kind of write that a binding does not capture, and advice.
 
-    ``is_fault`` says that it was meant to be captured.
+    ``is_fault`` says whether the binding should capture it.
     """
 
     text: str
@@ -53,7 +53,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Known:
-    """The state of all tables: their triggers, the writes that left no event, and faulty hooks."""
+    """The known state of all tables: their triggers, the detected writes without an event, and faulty hooks."""
 
     states: Sequence[upkeep.TableState]
     noticed: Sequence[UnseenWrite]
@@ -61,7 +61,7 @@ class Known:
 
     @classmethod
     def load(cls, using: str, bindings: Iterable[type[Binding]]) -> Known:
-        """Load the state that concerns bindings. Takes one query, and another if some binding needs triggers."""
+        """Load the state that concerns bindings. Takes one query, and another one if a binding needs triggers."""
         noticed = UnseenWrite.objects.using(using).order_by("-last_at")[:MAX_NOTICED]
         states = upkeep.load_states(using) if any(map(wants_triggers, bindings)) else ()
         return cls(states, list(noticed), list(find_faults()))
@@ -72,7 +72,7 @@ class Known:
 
 
 def wants_triggers(binding: type[Binding]) -> bool:
-    """Return whether a binding is to capture more than ORM writes."""
+    """Return whether a binding should capture more than ORM writes."""
     return binding.spec().outbound and binding.spec().capture == "triggers"
 
 
@@ -104,7 +104,7 @@ def _tenant_gaps(using: str) -> Iterator[Gap]:
 def _hook_gaps(binding: type[Binding], known: Known) -> Iterator[Gap]:
     """Yield the kinds of write that are not captured because a method of Django was changed or replaced.
 
-    Triggers report a table without the hooks.
+    A table that triggers report needs no hooks.
     """
     states = known.states_of(binding)
     if states and all(state.is_well for state in states):
@@ -209,7 +209,7 @@ def forget(using: str) -> None:
 
 
 def faulty_streams(using: str) -> Iterator[tuple[str, Gap]]:
-    """Yield the gaps that are faults, with the streams that have them."""
+    """Yield the gaps that are faults, each with a stream that has it."""
     bindings = current_index().registry.by_stream.values()
     known = Known.load(using, bindings)
     for binding in bindings:

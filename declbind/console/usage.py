@@ -20,7 +20,7 @@ MINUTES = 30
 
 @dataclass(frozen=True)
 class Usage:
-    """The use of one stream: counts by minute, oldest first; the last minute is in progress."""
+    """The use of one stream: counts by minute, oldest first. The last minute is not complete."""
 
     subscribers: int = 0
     sent: tuple[int, ...] = (0,) * MINUTES
@@ -28,12 +28,12 @@ class Usage:
 
     @property
     def sent_per_minute(self) -> int:
-        """Return the frames of the last whole minute, or of the current one if it has more."""
+        """Return the frames of the last complete minute, or of the present one if it has more."""
         return max(self.sent[-2:])
 
     @property
     def refused_per_minute(self) -> int:
-        """Return the refusals of the last whole minute, or of the current one if it has more."""
+        """Return the refusals of the last complete minute, or of the present one if it has more."""
         return max(self.refused[-2:])
 
 

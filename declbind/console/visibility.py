@@ -1,4 +1,4 @@
-"""The rows that a user sees, and the users who see a row, by the code for snapshots and subscriptions."""
+"""The rows that a user sees, and the users who see a row, computed by the code of snapshots and subscriptions."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from declbind.live import grants, snapshots
 from declbind.serializers import encode_key, encode_value
 
 SHOWN_ROWS = 50
-#: The number of rows examined if groups are made by code, which has to be called for each row.
+#: The number of rows that are examined if project code computes groups, because it is called for each row.
 EXAMINED_ROWS = 500
 SHOWN_VIEWERS = 50
 EXAMINED_USERS = 200
-#: The time after which no further user is examined, because the rule may be slow code of the project.
+#: The seconds after which no further user is examined, because a rule may be slow project code.
 EXAMINED_SECONDS = 5.0
 
 
@@ -71,9 +71,9 @@ class Viewer:
 
 @dataclass(frozen=True)
 class Viewers:
-    """Those of the first active users who may see a row.
+    """The users who may see a row, among the first active users.
 
-    ``found`` is their number, and ``is_all`` says that all users were examined.
+    ``found`` is their number. ``is_all`` says whether all users were examined.
     """
 
     shown: tuple[Viewer, ...]
@@ -84,7 +84,7 @@ class Viewers:
     fault: str = ""
 
     def words(self) -> str:
-        """Return their number, and the number of examined users, in words."""
+        """Return in words the number of viewers and the number of examined users."""
         of = f"{'all' if self.is_all else 'the first'} {self.examined} active users"
         anybody = ", and anonymous visitors" if self.anonymous else ", anonymous visitors do not"
         named = f" {', '.join(viewer.username for viewer in self.shown)}." if self.shown else ""
@@ -99,8 +99,8 @@ class Viewers:
 def subscriptions_to(bound: Binding, row: Model, groups: Iterable[str]) -> list[tuple[str, dict[str, object] | None]]:
     """Return each group of the row with the params of a subscription to it.
 
-    The params are JSON values, or None if code decides. They leave out fields of the scope, which the server fills
-    in.
+    The params are JSON values, or ``None`` if project code determines them. Fields of the scope are left out, because
+    the server fills them in.
     """
     if bound.overrides("group_names", "subscription_group"):
         try:
@@ -131,7 +131,7 @@ def has_fixed_groups(binding: type[Binding]) -> bool:
 
 
 def missing_params(bound: Binding, params: Mapping[str, object]) -> bool:
-    """Return whether no group template takes these params and those that the scope adds."""
+    """Return whether no group template matches these params together with those that the scope adds."""
     if bound.overrides("group_names", "subscription_group"):
         return False
     try:
@@ -207,7 +207,7 @@ def _visible_groups(bound: Binding, row: Model, groups: Iterable[str]) -> tuple[
             granted, full = grants.check_subscriber(bound, params)
         except ClientError:
             continue
-        # The scope fills in the user's own values: another user's row is in another group.
+        # The scope fills in the user's own values, so another user's row is in another group.
         if granted == group and (
             not bound.overrides("get_queryset", "scoped") or is_visible(bound, group, full, row.pk)
         ):

@@ -1,4 +1,4 @@
-"""The bindings whose code returns values that look like secrets and are held back."""
+"""The bindings whose project code returns values that look like secrets and are therefore withheld."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from declbind.models import Traffic
 
 from .shown import shown
 
-#: For how long after its last record it is reported, and how many records are read.
-TOLD_HOURS, MAX_NOTES = 24, 200
+#: The hours for which a withheld value is reported after its last record, and the number of records that are read.
+REPORTED_HOURS, MAX_RECORDS = 24, 200
 
 
 def load_withheld(using: str, stream: str | None = None) -> dict[str, str]:
-    """Return the last held-back values, in words, by stream, or of one stream. Takes one query."""
-    since = timezone.now() - timedelta(hours=TOLD_HOURS)
+    """Return a description of the last withheld values by stream, for all streams or one. Takes one query."""
+    since = timezone.now() - timedelta(hours=REPORTED_HOURS)
     rows = shown(Traffic, using).filter(kind=Traffic.ERROR, outcome=WITHHELD, at__gte=since)
     if stream is not None:
         rows = rows.filter(stream=stream)
-    newest = rows.order_by("-pk").values_list("stream", "message")[:MAX_NOTES]
+    newest = rows.order_by("-pk").values_list("stream", "message")[:MAX_RECORDS]
     # The newest record of a stream overwrites the older ones.
     return dict(reversed(list(newest)))

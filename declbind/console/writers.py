@@ -1,4 +1,4 @@
-"""The author and the program of an event: a user of the site, or a database user."""
+"""The author and the program of an event's write. The author is a user of the site or of the database."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ SQL = "SQL"
 
 
 def is_sql(origin: str) -> bool:
-    """Return whether a trigger made the event: the write was raw SQL, or another program's."""
+    """Return whether a trigger made the event, so that the write was raw SQL or another program's."""
     return origin == SQL or origin.startswith(f"{SQL} ")
 
 
 def describe_actor(actor: str, origin: str) -> str:
-    """Return the author, "" if unknown."""
+    """Return the author of the write, or "" if unknown."""
     return f"database user {actor}" if actor and is_sql(origin) else actor
 
 
 def describe_origin(origin: str) -> str:
-    """Return the program, "" if unknown."""
+    """Return the program that made the write, or "" if unknown."""
     program = origin.removeprefix(SQL).strip() if is_sql(origin) else ""
     return f"{SQL}, by {program}" if program else origin.strip()
 
 
 def describe_writer(actor: str, origin: str) -> str:
-    """Return both on one line."""
+    """Return the author and the program on one line."""
     return ", ".join(filter(None, (describe_actor(actor, origin), describe_origin(origin)))) or "not known"

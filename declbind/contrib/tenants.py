@@ -126,7 +126,7 @@ def _apps_of_tenants() -> list[Sequence[str]]:
     return [kind["APPS"] for name, kind in get_tenant_types().items() if name != get_public_schema_name()]
 
 
-Application = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
+Application = Callable[[dict[str, object], Receive, Send], Awaitable[None]]
 
 
 class TenantAuthMiddleware:

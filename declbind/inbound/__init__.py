@@ -1,7 +1,8 @@
-"""The handling of client requests: authentication, permissions, and the one write of each request.
+"""The handling of client requests: authentication, permissions, and the writes of clients.
 
-``permissions`` deals with users and sessions. ``authentication`` deals with tokens, together with ``web_tokens`` for
-those of other issuers and ``terms`` for their ends. ``writes`` turns one mutation into one reply; ``conditions`` checks
-its ``if`` and ``idempotency`` its ``key``. ``revocation`` writes changes of permissions to the log, so that open
-sockets lose them in order. The validation of values is in ``declbind.value_validation``, which bindings use as well.
+``permissions`` is about users and sessions. ``authentication`` is about tokens, together with ``web_tokens`` for tokens
+of other issuers and ``terms`` for their expiry. ``writes`` carries out one request and returns its reply;
+``conditions`` checks the request's ``if`` and ``idempotency`` its ``key``. ``revocation`` records changes of
+permissions in the log, so that they are applied to open sockets in order. Values are validated in
+``declbind.value_validation``, which bindings use as well.
 """

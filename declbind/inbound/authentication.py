@@ -1,11 +1,11 @@
-"""Authentication by token: where the token of a connection is, and the identity that it gives.
+"""Authentication by token: where a connection's token is found, and which identity it proves.
 
 A token is one of this project (``declbind.tokens``) or, with ``DECLBIND["JWT"]``, a JSON Web Token.
-``DECLBIND["AUTHENTICATE"]`` names a callable of the project that replaces both. This module does not know sockets:
+``DECLBIND["AUTHENTICATE"]`` names a callable of the project that replaces both. This module does not depend on sockets:
 ``find_token`` reads the headers of any ASGI scope, ``bearer_token`` those of an HTTP request, and ``authenticate_now``
 can be called by a view.
 
-No text that is made here, for clients or for operators, contains a token.
+No message that this module produces, for clients or for operators, contains a token.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from .terms import Term
 
 logger = logging.getLogger("declbind")
 
-#: The prefix of a subprotocol that is a token.
+#: The prefix of a subprotocol that carries a token.
 TOKEN_PROTOCOL: Final = "declbind.token."
-#: The error message for clients. The reason of the refusal is in the traffic.
+#: The error message for clients. Operators see the reason in the traffic.
 REFUSAL: Final = "The token is not valid."
-#: An end after the year 9999 counts as no end, because databases and calendars cannot store it.
+#: The end of the year 9999. A later expiry counts as none, because neither databases nor ``datetime`` can store it.
 NEVER: Final = 253_402_300_800.0
 _CALLABLE: Final = 'DECLBIND["AUTHENTICATE"]'
 
@@ -64,14 +64,14 @@ def find_token(scope: Scope) -> str | None:
 
 
 def bearer_token(authorization: str | None) -> str | None:
-    """Return the token in the value of a header ``Authorization``, or ``None`` if it holds something else."""
+    """Return the token in an ``Authorization`` header, or ``None`` if the header uses another scheme."""
     return _only(set(_bearer_tokens([authorization or ""])))
 
 
 def _bearer_tokens(values: Iterable[str]) -> Iterable[str]:
     for value in values:
         scheme, _, rest = value.strip().partition(" ")
-        # RFC 9110, section 11.1: the name of the scheme has no case.
+        # RFC 9110, section 11.1: the scheme's name is case-insensitive.
         if scheme.lower() == "bearer":
             yield rest.strip()
 
@@ -83,10 +83,16 @@ def _only(found: set[str]) -> str | None:
 
 
 async def authenticate(run: Run, token: str, scope: Scope, connection_id: str = "") -> Identity:
-    """Return the identity that a token gives, from an event loop.
+    """Return the identity that a token proves. For use in an event loop.
 
     Args:
         run: Calls a function with arguments in a thread that may use the database.
+        token: The token.
+        scope: The ASGI scope of the connection.
+        connection_id: The id of the connection; if empty, a random one is used.
+
+    Returns:
+        The identity.
 
     Raises:
         InvalidTokenError: The token does not authenticate anyone.
@@ -110,9 +116,9 @@ async def authenticate(run: Run, token: str, scope: Scope, connection_id: str = 
 
 
 def authenticate_now(token: str, scope: Scope, connection_id: str = "") -> Identity:
-    """Return the identity that a token gives. Blocks on the database. Raises the same errors as ``authenticate``.
+    """Return the identity that a token proves. Blocks on the database. Raises the same errors as ``authenticate``.
 
-    The user belongs to the tenant of the scope: key 1 is another user in each tenant.
+    The user belongs to the tenant of the scope, because the same key is another user in another tenant.
     """
     _check_length(token)
     tenant = tenancy.of_scope(scope)
@@ -147,7 +153,7 @@ def load_callable() -> Callable[..., Any] | None:
     """Return the callable of ``DECLBIND["AUTHENTICATE"]``, or ``None`` if the setting is not used.
 
     Raises:
-        InvalidTokenError: It cannot be imported. Then no token is accepted.
+        InvalidTokenError: The callable cannot be imported, so no token is accepted.
     """
     path = settings.AUTHENTICATE
     if path is None:
@@ -161,7 +167,7 @@ def load_callable() -> Callable[..., Any] | None:
 
 
 def find_fault(path: object) -> str | None:
-    """Return why a value of ``DECLBIND["AUTHENTICATE"]`` cannot be used, or ``None`` if it can."""
+    """Return the reason why a value of ``DECLBIND["AUTHENTICATE"]`` cannot be used, or ``None`` if it can."""
     if path is None:
         return None
     if not isinstance(path, str):
@@ -191,13 +197,13 @@ def _failed(token: str) -> InvalidTokenError:
 
 
 def _admit(answer: Any, connection_id: str) -> Identity:
-    """Return the identity for the return value of the project's callable."""
+    """Return the identity for a return value of the project's callable."""
     if answer is None:
         raise InvalidTokenError(f"{_CALLABLE} did not accept the token.")
     try:
         user, end = answer
         expires_at = _seconds(end)
-        # The key of an instance of another model would be taken for that of a user.
+        # The key of another model's instance would be mistaken for a user's key.
         key = user.pk if user is not None and user.is_authenticated else None
         if key is not None and not isinstance(user, get_user_model()):
             raise TypeError
@@ -205,13 +211,13 @@ def _admit(answer: Any, connection_id: str) -> Identity:
         name = type(error).__name__
         logger.error("%s: expected (user, expires_at) or None, got something else (%s).", _CALLABLE, name)
         raise InvalidTokenError(f"{_CALLABLE} returned neither (user, expires_at) nor None.") from None
-    # The user is loaded again, because the callable may have kept an instance from before a deactivation.
+    # The user is loaded again, because the callable may return an old instance of a user who was deactivated.
     stored = None if key is None else find_active_user("pk", key)
     return _identity(stored, expires_at, connection_id)
 
 
 def _seconds(end: object) -> float | None:
-    """Return a time as seconds since the epoch; raises ``TypeError`` or ``ValueError``."""
+    """Return a time as seconds since the epoch. Raises ``TypeError`` or ``ValueError`` for any other value."""
     if end is None:
         return None
     if isinstance(end, datetime):

@@ -29,10 +29,8 @@ def block(
 ) -> Block:
     """Block a user, given by key, from now on for ``length``, and close all connections of that user.
 
-    ``tenant`` is the tenant of the user. Its default is that of :func:`declbind.inbound.revocation.kick`.
-
-    An existing block is replaced. An anonymous client cannot be blocked, because nothing distinguishes it from the next
-    one.
+    An existing block is replaced. ``tenant`` is the tenant of the user; the default is the same as that of
+    :func:`declbind.inbound.revocation.kick`. Anonymous clients cannot be blocked, because they cannot be told apart.
 
     Raises:
         ValueError: The length is not positive, or is more than a year.
@@ -44,7 +42,8 @@ def block(
     using = database_alias()
     tenant = reach_of_kick(user_pk, tenant)
     with transaction.atomic(using=using):
-        # The order matters: a connection that does not see the block yet is open, or opening, when the kick is read.
+        # The block must be stored first. A connection that does not see it yet exists when the kick is read, and is
+        # closed.
         row, _ = Block.objects.using(using).update_or_create(
             tenant=tenant,
             user_pk=user_pk,

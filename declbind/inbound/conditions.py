@@ -1,4 +1,4 @@
-"""The ``if`` of a request: a write happens only while the row has the values that the client expects."""
+"""The ``if`` of a request, which makes a write depend on the present values of the row."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from declbind.stored_values import holds_documents
 
 
 def check_condition(bound: Binding, action: str, key: object, condition: Mapping[str, object] | None) -> None:
-    """Compare ``{field: expected}`` with the row as a frame would show it. Lock the row until the transaction ends.
+    """Compare ``{field: expected}`` with the row as a frame would show it, and lock the row until the transaction ends.
 
-    The answer discloses whether a field has a value, so the user needs the permission to view the row.
+    The result discloses values of the row, so the user needs the permission to view it.
 
     Raises:
         ClientError: ``conflict`` with the fields that differ, ``invalid`` for fields that are not bound, ``denied``, or
@@ -47,7 +47,7 @@ def check_condition(bound: Binding, action: str, key: object, condition: Mapping
 
 
 def _may_view(bound: Binding, key: object, row: models.Model) -> bool:
-    """Return whether the user may view a row, either in one of its groups or by a permission on the row itself."""
+    """Return whether the user may view a row, through one of its groups or by a permission on the row itself."""
     if bound.overrides("has_view_permission"):
         return any(bound.has_view_permission(bound.user, params) for params in _params_of(bound, row))
     if bound.has_view_permission(bound.user, {}):
@@ -56,7 +56,7 @@ def _may_view(bound: Binding, key: object, row: models.Model) -> bool:
 
 
 def _params_of(bound: Binding, row: models.Model) -> list[dict[str, object]]:
-    """Return the params of the subscriptions that a row is sent to."""
+    """Return the params of the subscriptions that include a row."""
     if bound.overrides("group_names", "subscription_group"):
         return [{}]
     return [
@@ -66,7 +66,7 @@ def _params_of(bound: Binding, row: models.Model) -> list[dict[str, object]]:
 
 
 def _as_sent(field: Column, expected: object) -> object:
-    """Return an expected value with its large numbers as frames have them. Clients may write them either way."""
+    """Return an expected value with large integers in the form that frames use. Clients may send either form."""
     if holds_documents(field):
         return expected
     if isinstance(expected, dict):
@@ -75,7 +75,7 @@ def _as_sent(field: Column, expected: object) -> object:
 
 
 def is_same_json(one: object, other: object) -> bool:
-    """Compare two JSON values as JSON does: ``true`` is not 1, while 1 and 1.0 are one number."""
+    """Compare two values as JSON does: ``true`` is not 1, while 1 and 1.0 are the same number."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(is_same_json(one[name], other[name]) for name in one)
     if isinstance(one, list) and isinstance(other, list):

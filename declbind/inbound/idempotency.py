@@ -1,7 +1,8 @@
-"""Idempotency keys: a retry gets the first reply. One row per actor, stream and key, in the transaction of the write.
+"""Idempotency keys: a repeated request gets the reply to the first one.
 
-The row is inserted before anything else. A second request with the same key therefore waits at the unique index until
-the first one ends. Then it finds the reply, or, after a failure, no row, and carries out the work itself.
+There is one row for each actor, stream and key, inserted in the transaction of the write before anything else. A second
+request with the same key therefore waits at the unique index until the first one ends. Then it finds the reply. If the
+first request failed, there is no row, and the second request carries out the write itself.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from declbind.core.errors import ClientError
 from declbind.django_types import User
 from declbind.models import IdempotencyKey
 
-#: The row may be rolled back or trimmed between insert and read. More than a few times is no coincidence.
+#: The number of attempts, because the row may be rolled back or trimmed between insert and read.
 _TRIES = 5
 
 
 def name_actor(user: User, connection_id: str, tenant: str = "") -> str:
-    """Return the owner of a key: the user on every connection of a tenant, or one anonymous connection."""
+    """Return the owner of a key: a user of a tenant, on all connections together, or one anonymous connection."""
     actor = f"user:{user.pk}" if user.is_authenticated else f"connection:{connection_id}"
     if tenant:
         actor = json.dumps([tenant, actor])
@@ -34,12 +35,19 @@ def name_actor(user: User, connection_id: str, tenant: str = "") -> str:
 def claim(
     actor: str, stream: str, key: str, using: str, request: Sequence[object] = ()
 ) -> tuple[IdempotencyKey, dict[str, object] | None]:
-    """Take a key. Return its row with the first reply, or with ``None`` if the request must be carried out.
+    """Claim a key for a request.
 
     Waits for a running request with the same key. Call it inside a transaction on ``using``.
 
     Args:
-        request: The action and the key of the row, as JSON values. A retry must have the same.
+        actor: The owner of the key (see ``name_actor``).
+        stream: The stream of the request.
+        key: The key that the client sent.
+        using: The alias of the log's database.
+        request: The action and the key of the row, as JSON values. A retry must have the same values.
+
+    Returns:
+        The row of the key, and the first reply, or ``None`` if the request must be carried out.
 
     Raises:
         ClientError: ``invalid`` if the key was used for another request.

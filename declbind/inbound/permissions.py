@@ -1,7 +1,8 @@
-"""The identity of a connection, and whether it is still valid.
+"""The identity of a connection, and the check whether it is still valid.
 
-A socket outlives the request that opened it by hours. A user object would keep its cached permissions for as long, so a
-socket keeps an :class:`Identity` instead, with which the user and the session can be loaded again at any time.
+A socket may stay open for hours after the request that opened it, and a user object would keep its cached permissions
+for as long. A socket therefore keeps an :class:`Identity`, from which the user and the session can be loaded again at
+any time.
 """
 
 from __future__ import annotations
@@ -43,11 +44,11 @@ class Identity:
     """The user and session of a connection, as of the moment it was opened.
 
     ``user_pk`` is the user's primary key as text, or ``None`` for an anonymous user. The three session values are set
-    only if this session logged the user in. A user who was authenticated by a token has none. ``username`` is for
-    display only. ``tenant`` is the tenant of the connection; "" on a site without tenants.
+    only if this session logged the user in, so they are empty for a user who was authenticated by a token. ``username``
+    is only displayed. ``tenant`` is the tenant of the connection; "" on a site without tenants.
 
-    The last three are set only if a token authenticated the user: the digest of the session auth hash, the term of the
-    token (``None`` if it never ends), and the only streams that it is for (``None`` for all).
+    The last three values are set only if a token authenticated the user. They are the digest of the session auth hash,
+    the term of the token (``None`` if it never expires), and the streams that it is limited to (``None`` for no limit).
     """
 
     user_pk: str | None = None
@@ -80,7 +81,7 @@ class Identity:
         return self.term is not None and self.term.is_over()
 
     def covers(self, stream: str) -> bool:
-        """Return whether the token of this identity is for a stream."""
+        """Return whether the token of this identity allows a stream."""
         return self.streams is None or stream in self.streams
 
     def narrow(self, bindings: Mapping[str, T]) -> Mapping[str, T]:
@@ -94,14 +95,14 @@ class Identity:
 
 
 def identify(scope: Scope, connection_id: str) -> Identity:
-    """Return the identity in a connection's scope, in which ``user`` and ``session`` may be missing.
+    """Return the identity for a connection's scope, in which ``user`` and ``session`` may be missing.
 
     The user and the session are lazy and are loaded here, so call this in a worker thread. An empty ``connection_id``
-    is replaced by a random one, because two anonymous connections must never share it.
+    is replaced by a random one, because two anonymous connections must never share an id.
 
     Raises:
-        TenantError: The scope belongs to no tenant, or its user was loaded where the same key may be another tenant's
-            user.
+        TenantError: The scope belongs to no tenant, or its user was loaded outside the tenant, where the same key may
+            belong to another user.
     """
     tenant = tenancy.of_scope(scope)
     with tenancy.activate(tenant):
@@ -118,7 +119,7 @@ def identify(scope: Scope, connection_id: str) -> Identity:
 def _is_of_tenant(identity: Identity, scope: Scope) -> bool:
     """Return whether the user of a scope belongs to its tenant.
 
-    A session shows this as well: it is loaded again, in the tenant, before the connection is accepted.
+    A session proves this as well, because it is loaded again, in the tenant, before the connection is accepted.
     """
     if identity.user_pk is None or scope.get(tenancy.SCOPE_KEY) == identity.tenant:
         return True
@@ -171,12 +172,12 @@ def is_current(identity: Identity) -> bool:
 
 
 def survives_logout(identity: Identity) -> bool:
-    """Return whether the session of a connection is still valid after its user logged out of some session.
+    """Return whether the session of a connection is still valid after its user logged out of a session.
 
-    A logout names the current key of the session. The session may have had another key when it opened the socket:
-    ``signed_cookies`` makes a new key from the data at each write, and ``cycle_key()`` replaces it. Therefore each of
-    the user's sessions is looked up, and those that the store does not know are over. A store that keeps nothing on the
-    server knows none, and cannot tell one session of the user from another. Then all of them are over.
+    A logout names the present key of the session. The session may have had another key when it opened the socket:
+    ``signed_cookies`` computes a new key from the data at each write, and ``cycle_key()`` replaces it. Therefore each
+    of the user's sessions is looked up, and sessions that the store does not contain have ended. A store that keeps
+    nothing on the server cannot tell the sessions of a user apart, so all of them have ended.
     """
     if identity.session_key is None:
         return True
@@ -198,11 +199,11 @@ def session_store() -> type[SessionBase]:
 
 
 def keeps_sessions(store_class: type) -> bool:
-    """Return whether a session store keeps its sessions on the server, so that it can end one of them.
+    """Return whether a session store keeps its sessions on the server, so that it can end a single session.
 
     Other stores, such as ``signed_cookies``, compute the key from the data. They override ``_get_session_key()``, which
-    otherwise returns the key that the store was given. In a Django release without this method, every store counts as
-    one that keeps nothing.
+    otherwise returns the key that the store was given. In a Django release without this method, all stores are treated
+    as keeping nothing.
     """
     own, djangos = (getattr(found, "_get_session_key", None) for found in (store_class, SessionBase))
     return not issubclass(store_class, SessionBase) or (
@@ -211,15 +212,15 @@ def keeps_sessions(store_class: type) -> bool:
 
 
 def reads_session_ends_together() -> bool:
-    """Return whether one query can return the ends of many sessions, because the store keeps them in the database."""
+    """Return whether one query can return the expiry of many sessions, because the store keeps them in the database."""
     return hasattr(session_store(), "get_model_class")
 
 
 def load_session_ends(keys: Collection[str]) -> dict[str, datetime | None]:
-    """Return when sessions end; ``None`` if the store does not know. A session that is not stored ends now.
+    """Return when sessions expire: session key -> expiry, or ``None`` if the store does not know it.
 
-    If the store has an age and not a date, the session may end earlier: stores in a cache count the age from the last
-    write, and this function counts it from now.
+    A session that is not stored expires now. If the store has an age and not a date, the session may expire earlier
+    than returned here: stores in a cache count the age from the last write, and this function counts it from now.
     """
     store_class = session_store()
     if hasattr(store_class, "get_model_class"):
@@ -234,7 +235,7 @@ def _read_session_end(store_class: type[SessionBase], key: str) -> datetime | No
     try:
         store = store_class(key)
         return _aware(store.get_expiry_date()) if store.load() else timezone.now()
-    except Exception:  # A store of the project may not know the end. Then the regular check finds it.
+    except Exception:  # A project's store may not know the expiry. The regular check then finds expired sessions.
         logger.debug("The session store %r does not report when a session ends.", store_class, exc_info=True)
         return None
 
@@ -244,14 +245,14 @@ def _aware(moment: datetime) -> datetime:
 
 
 def session_digest(session_key: str | None) -> str:
-    """Return the digest by which control events name a session. The key itself would grant access to the session."""
+    """Return the digest that identifies a session in control events. The key itself would grant access."""
     return hashlib.sha256(f"declbind.session:{session_key}".encode()).hexdigest() if session_key else ""
 
 
 def find_active_user(name: str, value: object) -> AbstractBaseUser | None:
-    """Return the stored, active user whose field has a value, or ``None``. The value may be of any type."""
+    """Return the stored, active user whose field ``name`` has a value, or ``None``. The value may be of any type."""
     model = get_user_model()
-    # Replicas are not used: they may lag behind the control event that asks for this check.
+    # Replicas are not used, because they may lag behind the control event that causes this check.
     users = model._default_manager.using(router.db_for_write(model))
     field = model._meta.pk if name == "pk" else model._meta.get_field(name)
     assert isinstance(field, models.Field)
@@ -263,7 +264,7 @@ def find_active_user(name: str, value: object) -> AbstractBaseUser | None:
     except (ValidationError, ValueError, TypeError, OverflowError, DataError):
         # No row can have this value in the column.
         return None
-    # Some collations find "Ann" for "ANN", which may be different users at the issuer.
+    # Some collations match "Ann" with "ANN", which may be different users of the issuer.
     is_equal = field.to_python(getattr(user, field.attname)) == wanted
     return user if is_equal and getattr(user, "is_active", True) else None
 
@@ -278,14 +279,14 @@ def _session_holds(identity: Identity, user: AbstractBaseUser) -> bool:
     if identity.backend not in settings.AUTHENTICATION_BACKENDS:
         return False
     store = session_store()(identity.session_key)
-    # get() would start a new session in place of a missing one and store its key; load() does not.
+    # get() would replace a missing session by a new one and store its key. load() does not.
     if store.load().get(SESSION_KEY) != identity.user_pk:
         return False
     return not hasattr(user, "get_session_auth_hash") or _hash_holds(identity.session_hash or "", user)
 
 
 def _token_holds(identity: Identity, user: AbstractBaseUser) -> bool:
-    # The time is read last, after the queries.
+    # Check the expiry last, because the queries take time.
     return identity.auth_digest is None or (digest_holds(identity.auth_digest, user) and not identity.is_over())
 
 

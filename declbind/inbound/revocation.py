@@ -1,15 +1,12 @@
-"""Control events for changes of permissions.
-
-Each hub reads them in order with all other events, and then checks its sockets again.
+"""Control events for changes of permissions. Hubs read them in order with all other events and check their sockets.
 
 If the change is in the database of the log, its control event is stored in the same transaction. A process that reads
-the event then also reads the new permissions. If users and permissions are in another database, there is no common
-transaction, and the control event is stored right after the commit of the change. A process that dies between the two
-commits leaves the change without an event.
+the event therefore also reads the new permissions. If users and permissions are in another database, the control event
+is stored right after the commit of the change. If the process dies between the two commits, the event is missing.
 
-Such a change, and any other change that no signal reports, is found in two ways: by the check that each process repeats
-every ``REVALIDATE_SECONDS``, and by every request, which loads the permissions again. No signal reports raw SQL, rows
-of a many-to-many table that are deleted directly, the rules of a permission backend, or a session that expires.
+Changes without an event are found by the check that each process repeats every ``REVALIDATE_SECONDS``, and by every
+request, which loads the permissions again. There is no event for raw SQL, for rows of a many-to-many table that are
+deleted directly, for the rules of a permission backend, or for a session that expires.
 """
 
 from __future__ import annotations
@@ -39,13 +36,13 @@ from .permissions import session_digest
 
 #: Columns of a user that do not affect permissions. ``last_login`` is written at every login.
 HARMLESS_USER_FIELDS = frozenset({"last_login"})
-#: The maximum number of users and sessions that one control event names. If there are more, everyone is checked.
+#: The maximum number of users and sessions that one control event names. If there are more, all sockets are checked.
 MAX_NAMED = 1_000
 _LIST_CHANGES = ("post_add", "post_remove", "post_clear")
 
 
 def kick(connection: str | None = None, user: Key = None, reason: str = "", tenant: str | None = None) -> None:
-    """Close one connection or all connections of a user, in whichever process they are.
+    """Close one connection, or all connections of a user, in all processes.
 
     This is not a ban: the client may connect again if its permissions allow it.
 
@@ -53,9 +50,9 @@ def kick(connection: str | None = None, user: Key = None, reason: str = "", tena
         connection: The id of a connection.
         user: An instance of the user model, or a primary key.
         reason: The text that the client receives.
-        tenant: The tenant whose connections are closed, "" for all. By default it is the tenant of the database
-            connection. If its operators see all tenants, a connection is found in any tenant, and a user in any tenant
-            that shares users.
+        tenant: The tenant whose connections are closed; "" means all tenants. By default it is the tenant of the
+            database connection. If operators of that tenant see all tenants, a connection is found in any tenant, and
+            a user in any tenant that shares users.
 
     Raises:
         ValueError: Neither ``connection`` nor ``user`` was given.
@@ -69,11 +66,14 @@ def kick(connection: str | None = None, user: Key = None, reason: str = "", tena
 
 
 def reach_of_kick(user: str | None, tenant: str | None) -> str:
-    """Return the tenant in which connections are closed, "" for all.
+    """Return the tenant in which connections are closed; "" means all tenants.
 
     Args:
-        user: The primary key of the user, or ``None`` if one connection is closed.
+        user: The primary key of the user, or ``None`` if a single connection is closed.
         tenant: The tenant that the caller gave, or ``None``.
+
+    Returns:
+        The name of the tenant.
 
     Raises:
         TenantError: The tenant is not known.
@@ -86,10 +86,10 @@ def reach_of_kick(user: str | None, tenant: str | None) -> str:
 
 
 def recheck(users: Iterable[Key] | None = None) -> None:
-    """Check the permissions of users on their open sockets before anything later is delivered to them.
+    """Check the permissions of users on their open sockets, before any later event is delivered to them.
 
-    Use this for permissions whose changes declbind cannot see: those of a permission backend, or of the project's own
-    tables. Call it in the transaction of the change, so that a process that reads one also reads the other.
+    Use this for permissions whose changes declbind cannot detect: those of a permission backend or of the project's own
+    tables. Call it in the transaction of the change, so that a process that reads the event also reads the change.
 
     Args:
         users: Instances of the user model, or primary keys. ``None`` means all users.
@@ -112,7 +112,7 @@ def install() -> None:
 
 
 def _append(content: Mapping[str, object], using: str | None, tenant: str) -> None:
-    """Append an event in the transaction of a change on ``using``, or after its commit if that is another database."""
+    """Append a control event in the transaction of a change, or after its commit if it is in another database."""
     alias = database_alias()
     if log.is_here(alias):
         _after_change(lambda: log.append_control(content, alias, tenant=tenant), using, alias)
@@ -126,10 +126,10 @@ def _after_change(act: Callable[[], object], using: str | None, alias: str) -> N
 
 
 def _append_users(pks: Iterable[Key] | None, using: str, model: type[models.Model] | None = None) -> None:
-    """Append a change of permissions that rows of a model cause. By default they are users."""
+    """Append a control event for rows of a model that affect permissions, by default users."""
     users = None if pks is None else [str(pk) for pk in pks]
     if users != []:
-        # Only for sockets of the tenants that have these rows: user 1 of another tenant is another user.
+        # The event is only for tenants that have these rows, because user 1 of another tenant is another user.
         _append({"type": "users", "users": users}, using, tenancy.concerned(model or get_user_model(), using))
 
 
@@ -137,7 +137,7 @@ def _append_users(pks: Iterable[Key] | None, using: str, model: type[models.Mode
 
 
 def _watch_users(user_model: type[models.Model]) -> None:
-    # The sender of a signal is the very class that was saved, which may be a proxy or a child.
+    # The sender of a signal is the saved class, which may be a proxy or a child of the user model.
     for model in _family(user_model):
         post_save.connect(_on_user_saved, sender=model, dispatch_uid="declbind.revocation")
         post_delete.connect(_on_user_deleted, sender=model, dispatch_uid="declbind.revocation")
@@ -160,7 +160,7 @@ def _on_user_deleted(*, instance: AbstractBaseUser, using: str, **kwargs: object
     alias, key = database_alias(), key_of(instance)
     _append_users([key], using)
     if log.is_here(alias):
-        # No foreign key cascades to them, because users may be in another database.
+        # Saved views have no foreign key that cascades, because users may be in another database.
         views = SavedView.objects.using(alias).filter(owner_pk=tenancy.owner_key(get_user_model(), key, using))
         _after_change(views.delete, using, alias)
 
@@ -218,18 +218,18 @@ def _on_group_permissions_changed(*, sender: type[models.Model], action: str, us
 
 
 def _on_logged_out(*, request: object, user: User | None, **kwargs: object) -> None:
-    # Sent before the session is flushed, while it still has its key.
+    # This signal is sent before the session is flushed, so it still has its key.
     if user is None:
         return
-    # Channels' logout() has no request, and some sessions have no key, so the session may be unknown. The user is named
-    # in any case, because sockets that this session opened under an earlier key do not have this digest.
+    # The session may be unknown, because Channels' logout() passes no request and some sessions have no key. The user
+    # is always named, because the session may have opened sockets under an earlier key.
     key = getattr(getattr(request, "session", None), "session_key", None)
     content = {"type": "session", "session": session_digest(key), "user": str(user.pk)}
     _append(content, None, tenancy.concerned(get_user_model(), database_alias()))
 
 
 def _on_session_deleted(session: Any, using: str) -> None:
-    # Neither an expired session nor one without a login authenticates anyone.
+    # Expired sessions and sessions without a login authenticate no user.
     if session.expire_date > timezone.now() and SESSION_KEY in session.get_decoded():
         content = {"type": "session", "session": session_digest(session.session_key)}
         _append(content, using, tenancy.concerned(type(session), using))
@@ -255,7 +255,7 @@ def _session_models() -> set[type[models.Model]]:
         if hasattr(store, "get_model_class"):
             found.add(store.get_model_class())
     except (ImportError, AttributeError, ImproperlyConfigured, RuntimeError):
-        # The project notices an engine that does not load at its first request. It must not stop the start.
+        # The project notices an engine that cannot be imported at its first request. It must not prevent the start.
         pass
     return found
 

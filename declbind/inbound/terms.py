@@ -9,13 +9,13 @@ from typing import Self
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """The end of a token, which is reached as soon as one of two clocks says so.
+    """The period until a token expires. It is over as soon as either of two clocks says so.
 
     The wall clock can be set back while the process runs, and the monotonic clock can stop while the machine sleeps.
-    Neither of them alone can make a term longer.
+    Neither of them alone can extend the term.
 
     Attributes:
-        ends_at: Seconds since the epoch.
+        ends_at: The end in seconds since the epoch.
         deadline: The same moment on ``time.monotonic()``.
     """
 

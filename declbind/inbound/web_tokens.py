@@ -1,4 +1,4 @@
-"""JSON Web Tokens of another issuer, as ``DECLBIND["JWT"]`` describes them. Requires PyJWT, the extra ``jwt``.
+"""JSON Web Tokens of another issuer, configured by ``DECLBIND["JWT"]``. Requires PyJWT (extra ``jwt``).
 
 A token must use one of the configured algorithms, and these must all be of one kind. Otherwise a public key, which
 anyone may know, could be used as the secret of an HMAC.
@@ -22,7 +22,7 @@ from declbind.tokens import InvalidTokenError, tenant_of_users
 
 from .permissions import find_active_user
 
-# Imported where it is used: it loads cryptography, which a site without the setting would pay for at every start.
+# PyJWT is imported where it is used, because it imports cryptography, which slows down the start.
 HAS_JWT = find_spec("jwt") is not None
 
 logger = logging.getLogger("declbind")
@@ -44,7 +44,9 @@ Fault = tuple[str, str]
 
 
 def read(token: str) -> tuple[User | None, float]:
-    """Return the user of a JSON Web Token, ``None`` if there is none, and its end. Blocks on the database.
+    """Return the user of a JSON Web Token, or ``None`` if there is none, and its expiry in seconds since the epoch.
+
+    Blocks on the database.
 
     Raises:
         InvalidTokenError: The token is not valid, or the setting cannot be used.
@@ -64,7 +66,7 @@ def read(token: str) -> tuple[User | None, float]:
         )
         expires_at = float(int(claims["exp"]))
     except Exception as error:  # PyJWT lets some errors of the standard library through.
-        # PyJWT's messages name claims and algorithms, and quote parts of a header that the client chose.
+        # PyJWT's messages may quote parts of the header, which the client chose.
         raise InvalidTokenError(f"The JSON Web Token was refused: {type(error).__name__}.") from None
     _check_tenant(claims, config["tenant_claim"])
     value = claims[claim]
@@ -74,7 +76,7 @@ def read(token: str) -> tuple[User | None, float]:
 
 
 def _check_tenant(claims: Mapping[str, object], name: str | None) -> None:
-    """Refuse a token of another tenant, whose user may have the same key. Called inside the connection's tenant."""
+    """Refuse a token of another tenant, where the same key may be another user. Call it inside the tenant."""
     if name is not None and tenancy.is_on():
         if claims.get(name) != tenancy.of_connection(database_alias()):
             raise InvalidTokenError(f"Expected the name of this tenant as the claim {name!r}.")
@@ -100,7 +102,7 @@ def _usable(given: Any) -> dict[str, Any]:
 
 
 def find_faults(config: object) -> Iterator[Fault]:
-    """Return why ``DECLBIND["JWT"]`` cannot be used, as pairs of a text and a hint. Empty if it can be used."""
+    """Yield the reasons why ``DECLBIND["JWT"]`` cannot be used, as pairs of a text and a hint."""
     if not isinstance(config, Mapping):
         yield f"expected a dict or None, got {type(config).__name__}.", f"Its keys are: {', '.join(KEYS)}."
         return
@@ -130,7 +132,7 @@ def find_faults(config: object) -> Iterator[Fault]:
 
 
 def is_weak(config: Mapping[str, Any]) -> bool:
-    """Return whether the key of an HMAC is shorter than its digest. Such a key could be guessed."""
+    """Return whether an HMAC key is shorter than the digest, so that it could be guessed."""
     key, algorithms = config.get("key") or b"", config.get("algorithms") or ()
     size = len(key.encode() if isinstance(key, str) else key)
     return any(size < HMAC_BYTES.get(name, 0) for name in algorithms)

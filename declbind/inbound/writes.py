@@ -1,4 +1,4 @@
-"""The mutations of clients: one request, one transaction, one reply.
+"""The writes of clients: one request, one transaction, one reply.
 
 The order of the checks is part of the protection, because each step discloses more to the client: whether it may write
 at all, which fields it may send, whether the row exists for it, and whether its values are valid.
@@ -36,7 +36,7 @@ from .conditions import check_condition
 logger = logging.getLogger("declbind")
 
 ATTEMPTS: Final = 3
-#: After this many seconds a collision is answered and not retried, because SQLite waits long before it reports one.
+#: After this many seconds a conflict is not retried but reported, because SQLite waits long before it raises the error.
 RETRY_SECONDS: Final = 5.0
 #: PostgreSQL's codes for deadlocks and serialization failures.
 _SQLSTATES: Final = frozenset({"40001", "40P01"})
@@ -48,17 +48,18 @@ _MYSQL_UNFIT: Final = frozenset({1292, 1366, 1367, 1411})
 _UNFIT: Final = "The database refuses this row: a value does not fit its column."
 #: The error message for an internal fault.
 INTERNAL: Final = "The server could not carry this out. Its operators can see why."
-#: How long a rehearsal waits for a locked row and for one statement. An operator waits for the result.
+#: The time limits of a rehearsal for a lock and for one statement, in seconds, because an operator waits for the
+#: result.
 _LOCK_SECONDS, _STATEMENT_SECONDS = 2, 10
 
 
 def handle(request: Request, binding: type[Binding], identity: permissions.Identity) -> dict[str, object]:
-    """Carry out a create, update or delete. After the commit, return the content of the reply, ``{"pk": ...}``.
+    """Carry out a create, update or delete; after the commit, return the content of the reply, ``{"pk": ...}``.
 
     Blocks on the database, so call it in a worker thread.
 
     Raises:
-        ClientError: The request is refused. Any other fault is logged and answered ``internal``, without its text.
+        ClientError: The request is refused. Any other error is logged and raised as ``internal``, without its text.
     """
     try:
         with tenancy.activate(identity.tenant):
@@ -74,17 +75,17 @@ def handle(request: Request, binding: type[Binding], identity: permissions.Ident
 
 
 def rehearse(request: Request, binding: type[Binding], identity: permissions.Identity) -> dict[str, object]:
-    """Run the code of :func:`handle` and roll it back. For a trial, which observes it (``core.course``).
+    """Run the code of :func:`handle` for a trial, and roll everything back.
 
-    Nothing is stored, no event stays in the log, and no callback for the commit is called. If the trial does not allow
-    the write itself, SQLite's write lock is not taken either.
+    The trial observes the steps (``core.course``). Nothing is stored, no event stays in the log, and no ``on_commit``
+    callback is called. If the trial does not allow the write itself, SQLite's write lock is not taken either.
 
     Raises:
-        ClientError: The error that a client would get. The error for a fault has the fault as its cause.
+        ClientError: The error that a client would get. An ``internal`` error has the original error as its cause.
     """
     using = router.db_for_write(binding.model_class())
     follower = course.current()
-    # An outer transaction, which would still roll back if the inner one committed by mistake.
+    # The outer transaction is rolled back even if the inner one commits by mistake.
     with tenancy.activate(identity.tenant), transaction.atomic(using=using):
         try:
             with _limited_waiting(using):
@@ -105,7 +106,7 @@ def rehearse(request: Request, binding: type[Binding], identity: permissions.Ide
 
 @contextmanager
 def _limited_waiting(using: str) -> Iterator[None]:
-    """Limit how long statements wait for locks inside the block, and how long they run if the database supports it."""
+    """Limit the time that statements in the block wait for locks and, if the database supports it, their duration."""
     connection: Any = connections[using]
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
@@ -121,7 +122,7 @@ def _limited_waiting(using: str) -> Iterator[None]:
         try:
             yield
         finally:
-            # Django's cursors are not used, because they refuse to work in a failed transaction.
+            # Django's cursors raise an error in a failed transaction, so they are not used here.
             with suppress(connection.Database.Error), connection.connection.cursor() as cursor:
                 cursor.execute("SET SESSION innodb_lock_wait_timeout = %s", [before])
     else:
@@ -141,7 +142,7 @@ def _carry_out_patiently(request: Request, binding: type[Binding], identity: per
         except OperationalError as error:
             if not is_collision(error):
                 raise
-            # Inside a transaction of the caller, the failed one cannot be retried.
+            # If the caller has begun a transaction, it has failed as a whole and cannot be retried here.
             if connections[using].in_atomic_block or time.monotonic() - started > RETRY_SECONDS:
                 break
         if attempt < ATTEMPTS:
@@ -150,7 +151,7 @@ def _carry_out_patiently(request: Request, binding: type[Binding], identity: per
 
 
 def is_collision(error: OperationalError) -> bool:
-    """Return whether two transactions conflicted, so that one of them can be retried."""
+    """Return whether an error means that two transactions conflicted, so that one of them can be retried."""
     cause = error.__cause__
     if getattr(cause, "sqlstate", None) in _SQLSTATES:
         return True
@@ -158,7 +159,7 @@ def is_collision(error: OperationalError) -> bool:
 
 
 class _Write:
-    """The result of one transaction. ``committed`` is set by the first callback that runs after the commit."""
+    """The state of one transaction. The first ``on_commit`` callback sets ``committed``."""
 
     def __init__(self) -> None:
         self.reply: dict[str, object] | None = None
@@ -195,7 +196,7 @@ def _carry_out(
             if answer is None:
                 raise
             raise answer from error
-        # An on_commit callback of the project failed. The write is stored, and the client must not repeat it.
+        # An ``on_commit`` callback of the project failed. The write is stored, so the client must not repeat it.
         logger.exception("Stream %r: what a client's %s caused after its commit failed.", bound.stream, request.action)
     assert write.reply is not None
     return write.reply
@@ -252,14 +253,14 @@ def _may(bound: Binding, action: str, key: object) -> bool:
     try:
         return bound.has_permission(bound.user, action, key)
     except ObjectDoesNotExist:
-        # Project code searched for the row. A missing row must give the same answer as a forbidden one.
+        # Project code looked for the row. The reply must be the same for a missing row and a forbidden one.
         return False
 
 
 def _write(bound: Binding, action: str, key: object, data: Mapping[str, object], pk: object) -> object:
-    """Call the binding's method between two checks of ``where`` and ``scope``. Return the key of the row as JSON.
+    """Call the binding's method between two checks of ``where`` and ``scope``; return the row's key as a JSON value.
 
-    A hand-written method may find a row in its own way, and may return nothing. It must not reach rows outside
+    A method of the project may find a row in its own way, and may return nothing. It must not reach rows outside
     ``where`` and ``scope``.
     """
     spec = bound.resolved().spec
@@ -280,12 +281,12 @@ def _write(bound: Binding, action: str, key: object, data: Mapping[str, object],
 
 
 def _row_key(bound: Binding, action: str, pk: object) -> object:
-    """Return the key for a client's ``pk``. A value that no row can have is treated like a missing row."""
+    """Return the key for a client's ``pk``. A value that cannot be a key is treated like that of a missing row."""
     if isinstance(pk, str | int | float) and not (isinstance(pk, str) and not value_validation.is_storable_text(pk)):
         try:
             return value_validation.coerce(bound.model_class()._meta.pk, pk)
         except ValueError:
-            # Project code may find rows by something other than their key.
+            # Project code may look up rows by another value than their key.
             if not isinstance(pk, bool) and bound.overrides("deserialize", "get_object", action):
                 return pk
     if not bound.overrides("has_permission"):
@@ -297,7 +298,7 @@ def _row_key(bound: Binding, action: str, pk: object) -> object:
 
 
 def _without_key(bound: Binding, data: Mapping[str, object]) -> dict[str, object]:
-    """Drop a sent primary key, because the server chooses it."""
+    """Drop a primary key that the client sent, because the server chooses it."""
     key = bound.model_class()._meta.pk
     writable = {field.name for field in bound.writable_fields()}
     ignored = {"pk", key.name, key.attname} - writable
@@ -324,7 +325,7 @@ def _is_storable(value: object) -> bool:
 
 
 def _check_scope(bound: Binding, action: str, data: Mapping[str, object]) -> None:
-    """Refuse to give a row to another user, or to create a row without an owner."""
+    """Refuse a request that would give a row to another user or create a row without an owner."""
     model = bound.model_class()
     errors: dict[str, list[str]] = {}
     for name, own in bound.scope_values().items():
@@ -345,7 +346,7 @@ def _check_scope(bound: Binding, action: str, data: Mapping[str, object]) -> Non
 
 
 def _as_client_error(error: Exception, request: Request, bound: Binding) -> ClientError | None:
-    """Return the client's version of an error of Django or the database; ``None`` if the client did not cause it."""
+    """Return the error for the client; ``None`` if the client did not cause the error of Django or the database."""
     match error:
         case ValidationError():
             return validation_errors.as_client_error(error, bound, request.data)

@@ -8,7 +8,7 @@ from collections import Counter
 from declbind.asgi_types import Scope
 from declbind.conf import settings
 
-#: The size of the IPv6 networks that providers assign to one customer, who may use any address of it.
+#: The prefix length of the IPv6 networks that providers assign to one customer, who may use any address in it.
 IPV6_PREFIX = 64
 
 
@@ -41,10 +41,10 @@ def _keys(user_pk: str | None, address: str) -> list[tuple[str, str]]:
 
 
 def client_address(scope: Scope) -> str:
-    """Return the address of a connection's client; empty if it is unknown.
+    """Return the address of a connection's client, or "" if it is unknown.
 
-    With ``TRUSTED_PROXIES``, it is the address that the outermost of these proxies has added to ``X-Forwarded-For``.
-    Entries before that one were written by the client. IPv6 addresses are reduced to their network.
+    With ``TRUSTED_PROXIES``, this is the address that the outermost trusted proxy added to ``X-Forwarded-For``; the
+    client may have written the entries before it. IPv6 addresses are reduced to their network.
     """
     proxies = settings.TRUSTED_PROXIES
     seen = str((scope.get("client") or ("",))[0] or "")

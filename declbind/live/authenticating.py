@@ -22,7 +22,7 @@ from .socket import FORBIDDEN, TRY_AGAIN_LATER, Socket
 if TYPE_CHECKING:
     from .hub import LiveHub
 
-#: The error message for a client whose socket has ended during the request. Most clients never receive it.
+#: The error for a request whose socket was closed in the meantime. Clients rarely receive it.
 _OVER = ClientError("denied", "The session is over.")
 
 
@@ -40,7 +40,7 @@ async def renew(hub: LiveHub, socket: Socket, envelope: frames.Envelope, scope: 
     """
     token = frames.parse_token(envelope)
     try:
-        # The socket is not read during this call, and project code may wait for another server.
+        # Limit the time, because the socket is not read meanwhile and project code may wait for another server.
         async with asyncio.timeout(settings.HANDSHAKE_SECONDS):
             identity = await authenticate(hub.requests.run, token, _in_same_tenant(socket, scope), socket.id)
     except (InvalidTokenError, TenantError) as error:
@@ -50,7 +50,8 @@ async def renew(hub: LiveHub, socket: Socket, envelope: frames.Envelope, scope: 
     _become(hub, socket, identity)
     try:
         await hub.revalidate([socket])
-        # A block that was made after the first check may have missed the socket, which did not belong to the user then.
+        # If the user was blocked after the first check, the socket was not closed, because it did not belong to the
+        # user yet.
         if await hub.requests.run(find_block, identity.user_pk, identity.tenant):
             socket.close(FORBIDDEN, "Blocked by an operator.")
         await join_again(hub, socket)
@@ -62,19 +63,19 @@ async def renew(hub: LiveHub, socket: Socket, envelope: frames.Envelope, scope: 
 
 
 def _in_same_tenant(socket: Socket, scope: Scope) -> Mapping[str, object]:
-    """Return a scope that authenticates a token in the tenant of its socket, which stays the same."""
+    """Return a scope in which a token is authenticated in the socket's tenant. A socket never changes its tenant."""
     tenant = socket.identity.tenant
     return {**scope, SCOPE_KEY: tenant} if tenant else scope
 
 
 def _become(hub: LiveHub, socket: Socket, identity: Identity) -> None:
-    """Give a socket its new identity, if that is allowed now, in a single step of the event loop."""
+    """Give a socket its new identity, if it is allowed now. There is no wait between the check and the change."""
     if socket.is_over():
         raise _OVER
     before = socket.identity.user_pk
     if before not in (None, identity.user_pk):
         raise ClientError("denied", "Expected a token of the same user. Open another connection for another user.")
-    # The address is counted already.
+    # The socket already counts for its address.
     if before is None and not hub.admission.enter(identity.account, ""):
         raise ClientError("denied", "The user has too many connections.")
     socket.become(identity)

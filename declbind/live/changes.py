@@ -19,19 +19,19 @@ from declbind.serializers import encode_value
 
 Definition = Mapping[str, Any] | None
 
-#: Keys of a record that determine the groups of a row, or how its data is made.
+#: Keys of a record that determine a row's groups or how its data is computed.
 _PLACING = ("model", "groups", "where", "scope", "serializer")
 
 
 def grace() -> timedelta:
-    """Return for how many seconds after an edit a writer may still use the previous configuration."""
+    """Return how long after an edit a writer may still use the previous configuration."""
     return timedelta(seconds=2 * settings.VERSION_CHECK_SECONDS)
 
 
 def payload(registry: BindingRegistry, event: LogEvent, action: str) -> str | None:
-    """Return the payload text of an event for one action under a registry; ``None`` if nothing is to be sent.
+    """Return the payload of an event as JSON text, for one action and under one registry; ``None`` if it is not sent.
 
-    If the fields were narrowed after the event was written, removed fields are left out.
+    Fields that the binding no longer sends are left out.
     """
     binding = registry.by_stream.get(event.stream)
     if binding is None or not binding.spec().outbound:
@@ -83,8 +83,8 @@ def end_of(subscription: Subscription, registry: BindingRegistry) -> str | None:
 def shows_more(old: Definition, new: Definition) -> bool:
     """Return whether clients may lack rows or fields after an edit.
 
-    This is so if the binding was added, enabled, widened or re-grouped. Events from before such an edit must not be
-    delivered after it, because their groups follow the old rules or they lack fields that are sent now.
+    This is true if the binding was added, enabled or widened, or if its groups changed. Events from before such an edit
+    must not be delivered after it, because their groups follow the old rules or they lack fields that are now sent.
     """
     before, after = _in_force(old), _in_force(new)
     if after is None:
@@ -107,12 +107,12 @@ def _chosen(spec: BindingSpec) -> tuple[object, ...]:
 
 
 def breaks_replay(old: Definition, new: Definition) -> bool:
-    """Return whether a client that resumes from before the edit must take a snapshot. Disabling counts too."""
+    """Return whether a client that resumes from before the edit must take a snapshot. This includes disabling."""
     return shows_more(old, new) or (_in_force(old) is not None and _in_force(new) is None)
 
 
 def moves_view(old: Definition, new: Definition) -> bool:
-    """Return whether an edit of a binding that stays in force changes which users may view the stream."""
+    """Return whether an edit changes which users may view the stream, if the binding was and stays in force."""
     before, after = _in_force(old), _in_force(new)
     return before is not None and after is not None and before.permissions.get("view") != after.permissions.get("view")
 

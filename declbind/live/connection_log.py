@@ -1,8 +1,8 @@
-"""The table of connections, which lists the clients, the groups of each, and the offsets that they have received.
+"""The table of connections, which lists clients, their groups, and the offsets that they have received.
 
 Channel layers cannot list their groups, and the process that shows the list may serve no sockets. Each process
-therefore writes its own connections into the database: only changes, once a second, in batches. A connection whose row
-is written takes no memory here.
+therefore writes the rows of its own connections to the database, once a second, in batches and only if they have
+changed. Connections without pending changes take no memory here.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from declbind.models import Connection
 if TYPE_CHECKING:
     from .socket import Socket
 
-#: Rows per write. The hub's thread reads the log between writes.
+#: The number of rows in one write. The hub's thread reads the log between writes.
 PORTION = 250
-#: Open connections of one process that get a row. Connections above this number are served but not listed.
+#: The number of open connections of one process that are listed. Further connections are served but not listed.
 MAX_ROWS = 20_000
-#: Connections whose queues are read per second while an operator watches.
+#: The number of connections whose queues are read per second while an operator watches.
 MAX_QUEUES = 500
 #: The close code of connections whose process ended: "service restart" in IANA's registry of close codes.
 RESTART = 1012
@@ -43,13 +43,13 @@ CHANGING = (
 class ConnectionLog:
     """The connections of this process whose rows must be written.
 
-    The object belongs to the event loop. Only ``write`` runs in the hub's thread.
+    All methods except ``write`` belong to the event loop; ``write`` runs in the hub's thread.
     """
 
     def __init__(self, node: str) -> None:
         self.node = node
         self._listed = 0
-        #: Sockets whose row must be written, with the columns that are not known later.
+        #: Sockets whose rows must be written, with the column values that cannot be computed later.
         self._changed: dict[Socket, dict[str, object]] = {}
         self._queued: set[Socket] = set()
 
@@ -78,8 +78,8 @@ class ConnectionLog:
         end = {"closed_at": timezone.now(), "close_code": code, "close_reason": reason[:120]}
         self._changed.setdefault(socket, {}).update(end)
 
-    def look_at_queues(self, sockets: Sequence[Socket]) -> None:
-        """Record the connections that have queued frames, and those whose queue has become empty."""
+    def record_queues(self, sockets: Sequence[Socket]) -> None:
+        """Record the connections that have queued frames, and the connections whose queues have become empty."""
         waiting = {socket for socket in sockets if len(socket.connection.outbox)}
         for socket in [*waiting, *(self._queued - waiting)][:MAX_QUEUES]:
             self.changed(socket)
@@ -93,7 +93,7 @@ class ConnectionLog:
         return taken
 
     def give_back(self, changes: Sequence[Change]) -> None:
-        """Return changes that could not be written to the waiting ones, of at most ``MAX_ROWS`` connections."""
+        """Put changes back that could not be written, for at most ``MAX_ROWS`` connections."""
         for socket, known in changes:
             if len(self._changed) < MAX_ROWS or socket in self._changed:
                 self._changed[socket] = {**known, **self._changed.get(socket, {})}
@@ -113,10 +113,9 @@ class ConnectionLog:
 
 
 def mask_address(scope: Scope) -> str:
-    """Return the network of a client, which identifies an office or a crawler but not a person.
+    """Return the network of a client's address, which identifies an office or a crawler but not a person.
 
-    The address is that of the server's peer. Behind a proxy it is the proxy's, unless the server reads forwarded
-    headers.
+    The address is that of the server's peer: behind a proxy, the proxy, unless the server reads forwarded headers.
     """
     client = scope.get("client")
     try:
@@ -144,12 +143,12 @@ def _end_of_token(socket: Socket) -> datetime | None:
     try:
         return None if term is None else datetime.fromtimestamp(term.ends_at, UTC)
     except (OverflowError, ValueError, OSError):
-        # An issuer may write any number. This one is beyond the calendar.
+        # A token may contain any number, and this one is too large for a date.
         return None
 
 
 def _row(socket: Socket, node: str, offset: int, known: Mapping[str, object]) -> Connection:
-    # The subscriptions of a closed connection are stored as past ones.
+    # The subscriptions of a closed connection are stored as ended ones.
     current = () if "closed_at" in known else socket.subscriptions.values()
     live = [(subscription.stream, subscription.group, None, subscription.after, "") for subscription in current]
     return Connection(

@@ -14,7 +14,7 @@ from channels.consumer import AsyncConsumer
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error as DatabaseError
 
-from declbind.asgi_types import NO_SCOPE, Receive, Scope, Send
+from declbind.asgi_types import NO_SCOPE, Receive, RoutedApplication, Scope, Send
 from declbind.bindings import Binding
 from declbind.conf import settings
 from declbind.core import frames
@@ -43,17 +43,17 @@ logger = logging.getLogger("declbind")
 class BindingConsumer(AsyncConsumer):
     """A consumer that serves every enabled binding of the registry on one WebSocket.
 
-    It reads its own messages and is not dispatched to: ``AsyncConsumer.dispatch`` takes a thread for each message, and
-    a channel for each socket. One instance serves one connection.
+    It reads messages itself instead of using ``AsyncConsumer.dispatch``, which takes a thread for each message and a
+    channel for each socket. One instance serves one connection.
     """
 
     @classmethod
-    def as_asgi(cls, **initkwargs: object) -> Any:
+    def as_asgi(cls, **initkwargs: object) -> RoutedApplication:
         """Return an ASGI application that makes an instance for each connection.
 
         This replaces Channels' own method, whose coroutine would keep the scope in memory as long as the socket is
-        open. The result has no narrower type because Channels' routers read it from Django's ``path``, which is typed
-        for views.
+        open. For type checkers, the result can also be called as a view, which never returns: Channels' routers read
+        it from Django's ``path``, which is typed for views.
 
         Args:
             **initkwargs: Passed to the class for each connection.
@@ -62,16 +62,18 @@ class BindingConsumer(AsyncConsumer):
         @markcoroutinefunction
         def application(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
             connection = cls(**initkwargs)(scope, receive, send)
-            # A timeout must be able to cancel the task. The object that granian's own scheduler uses as a task has no
-            # cancel.
+            # A timeout must be able to cancel the task, and the task objects of granian's own scheduler have no
+            # ``cancel()``.
             task = asyncio.current_task()
             can_be_cancelled = task is not None and type(task).cancel is asyncio.Task.cancel
             return connection if can_be_cancelled else asyncio.create_task(connection)
 
-        application.consumer_class = cls  # type: ignore[attr-defined]
-        application.consumer_initkwargs = initkwargs  # type: ignore[attr-defined]
-        update_wrapper(application, cls, updated=())
-        return application
+        routed: Any = application
+        routed.consumer_class = cls
+        routed.consumer_initkwargs = initkwargs
+        update_wrapper(routed, cls, updated=())
+        made: RoutedApplication = routed
+        return made
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection until either side closes it.
@@ -105,11 +107,11 @@ class BindingConsumer(AsyncConsumer):
             await self._join_before(deadline, hub, socket, client)
             await send({"type": "websocket.accept", "subprotocol": subprotocol})
             hub.connection_log.opened(socket, scope)
-            # The scope would take a thousand bytes for as long as the socket is open. Later, only project code that
-            # reads tokens needs it.
+            # The scope takes a thousand bytes, so it is not kept while the socket is open. Only project code that reads
+            # tokens needs it later.
             kept = NO_SCOPE if settings.AUTHENTICATE is None else without_cookies(scope)
             self.scope = scope = NO_SCOPE
-            # Not earlier, because the handshake must pass the session wrapper and the HTTP channel.
+            # This must follow the handshake, which has to pass the session wrapper and the HTTP channel.
             short = without_session(send)
             paced = pace(short)
             socket.open(paced or short, hub.inline)
@@ -141,7 +143,7 @@ class BindingConsumer(AsyncConsumer):
         return []
 
     async def _join_before(self, deadline: float, hub: LiveHub, socket: Socket, client: Client) -> None:
-        """Join groups within the handshake's time. If the database fails, close the socket."""
+        """Join groups before ``deadline``, the end of the handshake. If the database fails, close the socket."""
         try:
             async with asyncio.timeout_at(deadline):
                 with working_for(client):
@@ -151,7 +153,7 @@ class BindingConsumer(AsyncConsumer):
             socket.close(TRY_AGAIN_LATER, "The database failed.")
 
     async def _join(self, hub: LiveHub, socket: Socket) -> None:
-        """Subscribe the socket to the groups that it joins automatically, or close it if it may not be connected."""
+        """Subscribe the socket to the groups that it joins automatically. Close it if its user may not be connected."""
         while True:
             turn = hub.turns, socket.checks
             try:
@@ -177,11 +179,11 @@ class BindingConsumer(AsyncConsumer):
     def _find_joins(
         self, bindings: Mapping[str, type[Binding]], identity: permissions.Identity
     ) -> tuple[list[Join], tuple[str, ...]] | None:
-        """Return the groups to join, and the names from ``connection_groups``; ``None`` if the session is over."""
+        """Return the groups to join, and the names from ``connection_groups``; ``None`` if the session has ended."""
         user = permissions.load_current_user(identity)
         if user is None:
             return None
-        # The socket is attached already. If the user is blocked after this query, the kick finds the socket.
+        # The hub already knows the socket, so blocking the user after this query closes it.
         block = find_block(identity.user_pk, identity.tenant)
         if block is not None:
             raise ClientError("denied", f"Blocked until {block.until:%Y-%m-%d %H:%M} UTC. {block.reason}".strip())
@@ -191,7 +193,7 @@ class BindingConsumer(AsyncConsumer):
 
 
 def _attach(hub: LiveHub, socket: Socket, send: Send) -> None:
-    """Make a socket known to the hub. If the process is shutting down, close it."""
+    """Add a socket to the hub, or close it if the process is shutting down."""
     hub.core.attach(socket.connection)
     hub.expiry.watch(socket)
     hub.drain.watch_server(without_session(send))
@@ -209,7 +211,7 @@ def _detach(hub: LiveHub, socket: Socket, address: str) -> None:
     hub.note(socket, Traffic.CONNECTION, **describe_end(*socket.closed.result()))
 
 
-#: Classes named by demultiplexers that are not in force and have been reported.
+#: Binding classes that a demultiplexer names, that are not in force, and that have been reported.
 _reported: WeakSet[type[Binding]] = WeakSet()
 
 
@@ -250,7 +252,7 @@ class WebsocketDemultiplexer(BindingConsumer):
         return found
 
     def _report_missing(self, hub: RegistryHolder) -> None:
-        """Log each named class that no source of bindings has, once per process."""
+        """Log each named class that no source of bindings contains, once per process."""
         for stream, binding in self.consumers.items():
             if binding not in _reported and hub.registry.entry(stream) is None:
                 _reported.add(binding)

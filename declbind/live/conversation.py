@@ -1,4 +1,4 @@
-"""The requests of one socket: reading them, carrying them out in order within a stream, and replying."""
+"""The requests of one socket: they are read, carried out in order within a stream, and answered."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from .traffic import describe_refusal
 
 logger = logging.getLogger("declbind")
 
-#: The number of seconds after which a client that exceeds its rate is closed.
+#: A client that exceeds its rate limit for this many seconds is disconnected.
 FLOOD_SECONDS = 10.0
-#: The number of messages over its rate after which a client is closed. Reading them costs more than closing it.
+#: A client that exceeds its rate limit by this many messages is disconnected, because reading them costs more.
 FLOOD_MESSAGES = 1_000
 #: The error message for a fault outside the transaction of a request.
 FAULT = "The server failed; the request may or may not have been carried out."
-#: The payload of a refusal before the request was read.
+#: The payload that is recorded if a message is refused before it was parsed.
 _NO_PAYLOAD: Mapping[str, object] = {}
 
 
@@ -50,7 +50,7 @@ class BindingSource(Protocol):
 
 
 class RequestsUnderWay:
-    """The requests of one socket that are being served. Each object lives no longer than they do."""
+    """The requests of one socket that are being carried out. Exists only while there are any."""
 
     def __init__(self) -> None:
         self.free = asyncio.Semaphore(settings.MAX_IN_FLIGHT)
@@ -58,12 +58,12 @@ class RequestsUnderWay:
         self.tasks: set[asyncio.Task[None]] = set()
 
     def add(self, stream: str, task: asyncio.Task[None]) -> None:
-        """Add a request that was started, after all earlier ones on its stream."""
+        """Add a request that was started. It follows all earlier requests on its stream."""
         self.last[stream] = task
         self.tasks.add(task)
 
     def done(self, task: asyncio.Task[None]) -> None:
-        """Remove a request."""
+        """Remove a finished request."""
         self.free.release()
         self.tasks.discard(task)
         for stream, last in list(self.last.items()):
@@ -96,7 +96,7 @@ class Conversation:
         """Read until the client leaves or the server closes the socket."""
         socket = self.socket
         try:
-            # The timeout has no time. It expires when the socket is closed, so reading needs no task of its own.
+            # The timeout has no deadline. Closing the socket makes it expire, so reading needs no separate task.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(None) as self._reading:
                     socket.closed.add_done_callback(self._stop_reading)
@@ -112,13 +112,13 @@ class Conversation:
             if socket.closed.done():
                 await socket.send_close()
             socket.close(1000)
-            # Accepted requests are carried out: a write does not stop half-way because its client has left.
+            # Accepted requests are finished, so that a write does not stop half-way when its client disconnects.
             if self._under_way is not None and self._under_way.tasks:
                 await asyncio.wait(self._under_way.tasks)
 
     def _stop_reading(self, _: object) -> None:
-        # The loop calls this shortly after the socket was closed. The client may have left in between, and a timeout
-        # that is over cannot be rescheduled.
+        # The loop calls this shortly after the socket was closed. If the client has disconnected in between, the
+        # timeout has ended and cannot be rescheduled.
         if self._reading is not None:
             self._reading.reschedule(0.0)
 
@@ -151,7 +151,7 @@ class Conversation:
         if under_way is None:
             under_way = self._under_way = RequestsUnderWay()
         await under_way.free.acquire()
-        # The predecessor may have been removed with its last request while this one waited.
+        # The object may have been removed after its last request while this request waited.
         self._under_way = under_way
         task = asyncio.create_task(self._serve(envelope, identity, under_way.last.get(envelope.stream)))
         under_way.add(envelope.stream, task)
@@ -244,7 +244,7 @@ class Conversation:
         kind: str = Traffic.REFUSED,
         payload: Mapping[str, object] = _NO_PAYLOAD,
     ) -> None:
-        # The shape is computed only if the row is kept. In a flood, most rows are not.
+        # The shape of the request is computed only if the row is kept. In a flood, most rows are dropped.
         about = partial(describe_refusal, error, payload)
         pk = payload.get("pk")
         self.hub.note(
@@ -263,7 +263,7 @@ class Conversation:
 
 
 def read_envelope(text: str | None) -> frames.Envelope:
-    """Parse a message within the limits of the settings.
+    """Parse a message, within the limits of the settings.
 
     Args:
         text: The text of the message, ``None`` if it is binary.

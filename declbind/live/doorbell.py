@@ -11,7 +11,7 @@ from declbind.outbound import relay
 
 logger = logging.getLogger("declbind")
 
-#: The seconds of silence after which the listener joins its group again, in case the layer has forgotten it.
+#: After this many seconds without a ring, the listener joins its group again, in case the layer has dropped it.
 REJOIN_SECONDS = 30.0
 
 

@@ -1,6 +1,6 @@
 """Draining: before a process ends, it notifies its clients and closes their sockets one after the other.
 
-Without it, all sockets close at the same moment, and all clients reconnect at the same moment.
+Otherwise all sockets would close, and all clients reconnect, at the same moment.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from .socket import RESTART, Socket
 
 logger = logging.getLogger("declbind")
 
-#: How long sockets may take to end after the last of them was closed. Clients that do not read are not waited for.
+#: The seconds to wait for sockets to end after the last of them was closed. Draining waits no longer for clients that
+#: do not read.
 LAST_SECONDS = 3.0
 #: The reason in the close frame.
 REASON = "The server is restarting."
@@ -45,13 +46,13 @@ class Drain:
         self._is_empty = asyncio.Event()
         self._server_end: ServerEnd | None = None
         self._run: asyncio.Task[None] | None = None
-        #: The task that the hub cancels when it stops.
+        #: The tasks that the hub cancels when it stops.
         self.tasks: list[asyncio.Task[None]] = []
         #: Whether the process is ending. If so, new sockets are refused.
         self.is_moving = False
 
     def watch_server(self, send: Send) -> None:
-        """Drain the sockets when a server that announces its end through ``send`` ends without a signal."""
+        """Drain the sockets if a server without signals for its workers announces its end (see ``find_server_end``)."""
         if self._server_end is None and settings.DRAIN_SECONDS > 0:
             self._server_end = find_server_end(send)
             if self._server_end is not None:
@@ -62,7 +63,7 @@ class Drain:
         self.start(min(settings.DRAIN_SECONDS, end.seconds))
 
     def start(self, seconds: float) -> asyncio.Task[None]:
-        """Start to close all sockets, spread evenly over ``seconds``. Return the task, which may be running already.
+        """Start to close all sockets, spread evenly over ``seconds``; return the task, which may already be running.
 
         The task ends when no socket is open, or ``LAST_SECONDS`` after the last one was closed.
         """

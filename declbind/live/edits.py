@@ -1,9 +1,9 @@
 """The effect of edits on open sockets: which events are outdated, and when clients are sent a ``resync``.
 
-All writers follow an edit within ``changes.grace()``. Then the subscribers of a stream that shows more than before are
-sent a ``resync``, because rows may have been written without an event. A transaction that wrote during the grace period
-may stay open for longer. Its rows cannot be in any snapshot yet. The hub therefore waits for its end, which is written
-to the log, and all hubs send a second ``resync``.
+All writers use an edit within ``changes.grace()``. If a stream then shows more than before, its subscribers are sent a
+``resync``, because rows may have been written without an event. A transaction that wrote during the grace period may
+stay open for longer, and its rows are in no snapshot until it ends. The hub therefore waits for the end of these
+transactions, which one process records in the log, and all hubs send a second ``resync``.
 """
 
 from __future__ import annotations
@@ -28,9 +28,8 @@ from .threads import HubThread
 
 logger = logging.getLogger("declbind")
 
-#: The shortest time between two checks whether a transaction that was open across an edit has ended. The longest is
-#: four times as long, chosen at random: InnoDB refreshes its list of transactions only after 0.1 s without a query for
-#: it.
+#: The shortest time between two checks whether a transaction that was open across an edit has ended. The actual time is
+#: random, up to four times as long. InnoDB refreshes its list of transactions only after 0.1 s without a query for it.
 LOOK_SECONDS = 1.0
 
 P = ParamSpec("P")
@@ -59,7 +58,7 @@ class Edits:
         self._floors: dict[str, int] = {}
         #: Streams with a scheduled ``resync``, and its timer.
         self._due: dict[str, asyncio.TimerHandle] = {}
-        #: Streams of edits that may still have open transactions, and the task that waits for their end.
+        #: Streams with edits across which transactions may still be open, and the task that waits for their end.
         self._followed: set[str] = set()
         self._follower: asyncio.Task[None] | None = None
 
@@ -69,14 +68,14 @@ class Edits:
         return [self._follower] if self._follower is not None else []
 
     def note(self, content: Mapping[str, Any], version: int) -> list[str]:
-        """Record an edit, and return the streams that show more than before."""
+        """Record an edit; return the streams that show more than before."""
         streams = [stream for stream, (old, new) in content.get("changes", {}).items() if changes.shows_more(old, new)]
         for stream in streams:
             self._floors[stream] = max(self._floors.get(stream, 0), version)
         return streams
 
     def follow(self, streams: Collection[str]) -> None:
-        """Send ``resync`` to the subscribers of streams when all writers follow an edit."""
+        """Send the subscribers of streams a ``resync`` once all writers use an edit."""
         if not streams:
             return
         grace = changes.grace().total_seconds()
@@ -84,7 +83,7 @@ class Edits:
             self.resync_in(stream, grace)
         self._followed.update(streams)
         if self._follower is not None:
-            # A transaction that is open across the earlier edit is open across this one, too.
+            # Transactions that are open across the earlier edit are open across this one, too.
             self._follower.cancel()
         # An empty context: the task outlives the request that may have started the hub.
         self._follower = self._hub.loop.create_task(self._await_writers(grace), context=contextvars.Context())
@@ -94,10 +93,10 @@ class Edits:
         return event.version >= self._floors.get(event.stream, 0)
 
     def forget(self) -> None:
-        """Forget which events are outdated, because the configuration has another history."""
+        """Forget which events are outdated, because the database has another configuration history."""
         self._floors.clear()
 
-    def distrust_all(self) -> None:
+    def outdate_all(self) -> None:
         """Treat all events from before the present configuration as outdated, because edits may have been missed."""
         self._floors = dict.fromkeys(self._hub.registry.by_stream, self._hub.registry.version)
 
@@ -120,7 +119,7 @@ class Edits:
             self._hub.resync(subscription, "config")
 
     async def _await_writers(self, grace: float) -> None:
-        # Half of the grace period is the time between two version checks. Later writes follow the new rules.
+        # Half of the grace period is the longest time between two version checks. Later writes use the new rules.
         await asyncio.sleep(grace / 2)
         moment = await self._ask(open_writes.present_moment, self._hub.using)
         if moment is None:
@@ -139,11 +138,11 @@ class Edits:
             return await self._hub.thread.run(open_writes.are_open, moment, self._hub.using)
         except DatabaseError as error:
             _warn(error)
-            # A transaction that ends while the database cannot be asked counts as open.
+            # While the database is unavailable, the transactions count as open.
             return True
 
     async def _ask(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a function in the hub's thread, and retry while the database fails."""
+        """Call a function in the hub's thread; retry while the database fails."""
         while True:
             try:
                 return await self._hub.thread.run(function, *args, **kwargs)
@@ -157,10 +156,10 @@ def _warn(error: Exception) -> None:
 
 
 def note_end(streams: list[str], version: int, using: str) -> None:
-    """Write to the log that the transactions open across an edit have ended, unless another process has done so."""
+    """Record in the log that the transactions open across an edit have ended, unless another process has done so."""
     content = {"type": "written", "version": version, "streams": streams}
     with transaction.atomic(using=using):
-        # Processes run this one after the other.
+        # The lock makes processes run this one after the other.
         Configuration.objects.using(using).select_for_update().filter(pk=1).first()
         edit = Event.objects.using(using).filter(kind=Event.CONTROL, version=version).order_by("id").first()
         since = edit.pk if edit is not None else 0

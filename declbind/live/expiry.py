@@ -1,10 +1,10 @@
-"""The ends of the tokens of open sockets. No event is sent to a socket after its token has ended.
+"""The expiry of tokens on open sockets. No event is sent to a socket after its token has ended.
 
 The pump calls ``enforce`` after it has read the log and before it dispatches the events. An event that was committed
-after a token ended was also read after that, so its socket is closed by then, even if the event loop was blocked. A
+after a token ended is therefore dispatched only after the socket was closed, even if the event loop was blocked. A
 timer does the same for idle sockets, and notifies clients before their token ends.
 
-Each of the two clocks of a ``Term`` has a heap, so a check costs the same for any number of sockets.
+The two clocks of a ``Term`` have a heap each, so a check does not get slower with the number of sockets.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Expiry:
         self._due: float | None = None
 
     def watch(self, socket: Socket) -> None:
-        """Close a socket when its present identity ends. This replaces the term of an earlier identity."""
+        """Close a socket when the term of its present identity ends. This replaces an earlier term."""
         term = socket.identity.term
         if term is None:
             self.forget(socket)
@@ -84,7 +84,7 @@ class Expiry:
     def _take(self, heap: list[Entry], until: float, act: Callable[[Socket, Term], None]) -> None:
         while heap and heap[0][0] <= until:
             _, _, socket, term = heapq.heappop(heap)
-            # Since the entry was made, the socket may have ended or may have a new term.
+            # The socket may have been closed or given a new term since the entry was made.
             if self._watched.get(socket) is term and not socket.closed.done():
                 act(socket, term)
 

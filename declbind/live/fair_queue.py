@@ -1,7 +1,7 @@
-"""Fair scheduling of clients, so that one with many requests does not delay the others.
+"""Fair scheduling of clients, so that a client with many requests does not delay the others.
 
-A client is a user, or the address of an anonymous visitor. Clients take turns, and so do the sockets of one client:
-behind a proxy that is not in ``TRUSTED_PROXIES``, many visitors have the same address.
+A client is a user, or the address of anonymous visitors. Clients take turns, and so do the sockets of one client,
+because behind a proxy that is not in ``TRUSTED_PROXIES`` many visitors have the same address.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ T = TypeVar("T")
 
 
 class Client(NamedTuple):
-    """The client that a call is made for: the owner of the requests, and one of the owner's sockets."""
+    """The client that a call is made for: an owner (a user or an address), and one of the owner's sockets."""
 
     owner: str
     socket: str = ""
 
 
-#: The client of calls that no client has asked for.
+#: The client of calls that no client has requested.
 NOBODY = Client("")
 _current: ContextVar[Client] = ContextVar("declbind_client", default=NOBODY)
 
@@ -51,7 +51,7 @@ def working_for(client: Client) -> Iterator[None]:
 
 
 class FairQueue(Generic[T]):
-    """A queue that gives out items in turn between owners, and between the sockets of an owner.
+    """A queue that returns items in turn by owner, and within an owner in turn by socket.
 
     The items of one socket stay in order. At most ``each`` items of one owner are in progress at once. The cost of each
     method does not depend on the number of items. Not thread-safe.
@@ -67,7 +67,7 @@ class FairQueue(Generic[T]):
 
     @property
     def has_waiting(self) -> bool:
-        """Return whether items wait, including those of owners with the maximum number of items in progress."""
+        """Return whether any items wait, including items of owners that may not start another one now."""
         return bool(self._turns or self._resting)
 
     def put(self, client: Client, item: T) -> None:
@@ -93,7 +93,7 @@ class FairQueue(Generic[T]):
         return Client(owner, socket), item
 
     def _is_full(self, owner: str) -> bool:
-        # Calls that no client has asked for take turns too, but their number is not limited.
+        # The number of calls that no client has requested is not limited.
         return owner != NOBODY.owner and self._under_way[owner] >= self._each
 
     def done(self, client: Client) -> None:
@@ -107,7 +107,7 @@ class FairQueue(Generic[T]):
 
 
 class FairGate:
-    """A number of places for one kind of work, given to clients in turn. Belongs to the event loop.
+    """A limited number of places for one kind of work, which clients get in turn. Belongs to the event loop.
 
     Args:
         places: The number of places that may be taken at once.
@@ -121,7 +121,8 @@ class FairGate:
     def ask(self, client: Client, place: asyncio.Future[Client]) -> None:
         """Queue a future for a place on behalf of a client.
 
-        A future may wait for several clients. Its result is the client whose turn comes first. Pass it to ``wait``.
+        A future may be queued for several clients. Its result is the client whose turn comes first. Pass the future to
+        ``wait``.
         """
         self._queue.put(client, place)
         self._give()
@@ -136,7 +137,7 @@ class FairGate:
             raise
 
     def leave(self, client: Client) -> None:
-        """Release a place."""
+        """Release the place of a client."""
         self._free += 1
         self._queue.done(client)
         self._give()

@@ -26,7 +26,7 @@ class Flusher:
         self._lagging: dict[Connection, None] = {}
 
     async def flush(self) -> None:
-        """Send queued frames, as far as the readers accept them."""
+        """Send queued frames, as many as the readers accept at once."""
         pause_at = time.monotonic() + SENDING_SECONDS
         for connection in self._core.take_waiting():
             connection.flush()
@@ -40,7 +40,7 @@ class Flusher:
             await self._wait_for([connection.info for connection in self._lagging if connection.outbox.is_filling()])
 
     async def _wait_for(self, behind: list[Socket]) -> None:
-        """Give active readers time to catch up, because in a burst the hub is faster than any of them.
+        """Give active readers time to catch up, because the hub produces a burst faster than any of them can read it.
 
         All readers together get at most ``CATCH_UP_SECONDS`` after each slice of events, which limits how much slow
         readers delay fast ones. A reader that accepts nothing in that time is not waited for again.

@@ -1,6 +1,6 @@
-"""The grant of a subscription: the permission of a user, and the group that the params lead to.
+"""The grant of a subscription: the check of the user's permission, and the group that the params select.
 
-All functions read the database and belong in a worker thread.
+All functions read the database, unless they say otherwise, and belong in a worker thread.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from declbind.stored_values import comparable
 from . import replays
 from .proofs import Holder
 
-#: The error message if the token is for other streams, whether the stream exists or not.
+#: The error message if the token does not cover the stream. It does not disclose whether the stream exists.
 NOT_COVERED = "The token is not for this stream."
 
 
@@ -32,7 +32,7 @@ class Granted:
         params: The params, with the values that the scope filled in.
         resync: The reason why missed events cannot be replayed, or ``None``.
         head: The last offset of the log when the permission was checked; 0 if nothing is to be replayed.
-        held_from: The offset since which the permission has been held, by a proof of the client.
+        held_from: The offset since which the user has held the permission, according to the client's proof.
     """
 
     bound: Binding
@@ -89,7 +89,7 @@ def check_request(
     if user is None:
         raise ClientError("denied", "The session is over.")
     if not identity.covers(request.stream):
-        # After the request arrived, the token was replaced by one for other streams.
+        # The token was replaced by a token for other streams after the request arrived.
         raise ClientError("denied", NOT_COVERED)
     # Rows are read from the database of the log, in one transaction with it, and never from a replica.
     bound = binding(user=user, using=using)
@@ -98,13 +98,13 @@ def check_request(
 
 
 def check_subscriber(bound: Binding, sent: Mapping[str, object]) -> tuple[str, dict[str, object]]:
-    """Return the group and the params of a subscription that the binding's user may have.
+    """Return the group and the params of a subscription, if the binding's user may have it.
 
     Raises:
         ClientError: The user may not have it.
     """
     if not bound.overrides("has_view_permission") and not bound.has_view_permission(bound.user, {}):
-        # The rule needs no params, and errors about params would disclose fields.
+        # The rule is checked first, because it needs no params, and errors about params would disclose field names.
         course.enter("scope", bound)
         course.enter("permission", {})
         raise ClientError("denied", "Not allowed.")
@@ -116,7 +116,10 @@ def check_subscriber(bound: Binding, sent: Mapping[str, object]) -> tuple[str, d
 
 
 def locate(bound: Binding, sent: Mapping[str, object]) -> tuple[str, dict[str, object]]:
-    """Return the group, and the params as values of the fields: a rule that knows room 3 must not be asked for "03"."""
+    """Return the group, and the params converted to values of the fields.
+
+    The conversion matters for permission rules: a rule that knows room 3 must not be called with "03".
+    """
     course.enter("scope", bound)
     params = _full_params(bound, sent)
     course.enter("group", params)
@@ -148,10 +151,10 @@ def _full_params(bound: Binding, params: Mapping[str, object]) -> dict[str, obje
 def group_of(
     binding: type[Binding], params: Mapping[str, object], identity: permissions.Identity, is_subscriber: bool
 ) -> str:
-    """Return the group that params lead to. A client that has no subscription must hold the permission to ask.
+    """Return the group that params select. A client without a subscription must hold the permission to subscribe.
 
     Raises:
-        ClientError: The params lead to no group, or the user may not ask.
+        ClientError: The params select no group, or the user lacks the permission.
     """
     bound = binding(user=permissions.load_user(identity))
     group, _ = locate(bound, params) if is_subscriber else check_subscriber(bound, params)

@@ -34,7 +34,7 @@ _OF_COOKIES = ("cookies", "session", "user")
 
 
 def has_token(scope: Scope) -> bool:
-    """Return whether a client has sent a token, valid or not. If it has, its cookies are ignored."""
+    """Return whether a client has sent a token, valid or not. If so, its cookies are ignored."""
     try:
         return find_token(scope) is not None
     except InvalidTokenError:
@@ -62,10 +62,10 @@ async def find_hub(scope: Scope, send: Send, deadline: float) -> LiveHub | None:
         send: Its ASGI ``send``.
         deadline: The end of the handshake, in seconds of the event loop's clock.
     """
-    # A page of another site can make a browser send cookies, but not a token.
+    # The origin matters only without a token, because a page of another site can make a browser send cookies only.
     if not has_token(scope) and not is_origin_allowed(scope):
         await send({"type": "websocket.close", "code": FORBIDDEN})
-        # A hub that cannot start has logged why. The refusal does not need the hub.
+        # The hub has logged why it cannot start.
         with contextlib.suppress(Exception):
             (await get_hub()).note(None, Traffic.REFUSED, **describe_origin(scope))
         return None
@@ -77,7 +77,7 @@ async def find_hub(scope: Scope, send: Send, deadline: float) -> LiveHub | None:
         async with asyncio.timeout_at(deadline):
             return await get_hub()
     except Exception as error:
-        # The hub has logged why it could not start, but not that it is still retrying.
+        # The hub logs only the failure of a start, not that it is still being retried.
         if isinstance(error, TimeoutError):
             logger.warning(TURNED_AWAY, describe_failure(error))
         await turn_away(scope, send)
@@ -139,7 +139,7 @@ async def identify(run: Run, scope: Scope) -> tuple[permissions.Identity, Scope]
         return await run(permissions.identify, scope, ""), scope
     scope = without_cookies(scope)
     identity = await authenticate(run, token, scope)
-    # Project code may read the user, as it does in connections with a session.
+    # Project code may expect the user in the scope, as in connections with a session.
     return identity, {**scope, "user": await run(run_in, identity.tenant, permissions.load_user, identity)}
 
 
@@ -150,7 +150,7 @@ def without_cookies(scope: Scope) -> Scope:
 
 
 def describe_failure(error: Exception) -> str:
-    """Return the text of a failed handshake for the log. A timeout has no text of its own.
+    """Return the text of a failed handshake's exception, for the server's log. A timeout has no text of its own.
 
     Args:
         error: The exception of the handshake.

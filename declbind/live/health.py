@@ -15,17 +15,17 @@ from declbind.registry import current_registry, database_alias, get_registry
 
 from .hub import LiveHub, running_hubs
 
-#: The number of seconds that an event may wait for its number, or for this process, before the state is not ``ok``.
+#: The seconds that an event may wait for its number, or for delivery by this process, before ``ok`` is false.
 PATIENCE_SECONDS = 10.0
 
 
 def measure() -> dict[str, Any]:
-    """Return the state as JSON values; ``ok`` sums it up. Blocks on the database; never raises.
+    """Return the state as JSON values; ``ok`` is the overall result. Blocks on the database; never raises.
 
-    ``problems`` says in sentences what is the matter. If events wait only because no process has served a socket yet,
-    the state is ``ok``: nobody waits for them, and the first socket has them numbered.
+    ``problems`` holds a sentence for each problem. If events wait only because no process has served a socket yet,
+    ``ok`` is true: no client waits for them, and the first socket makes this process number them.
 
-    ``log`` is ``null`` if the database does not answer. ``process`` is ``null`` if this process has had no socket yet.
+    ``log`` is ``null`` if the database is unavailable. ``process`` is ``null`` if this process has had no socket yet.
     Ages are in seconds, lags in events and in seconds, queues in frames and in characters.
     """
     using = database_alias()
@@ -81,7 +81,8 @@ def _hub_state(hub: LiveHub, using: str) -> dict[str, Any]:
     cursor, column = hub.core.cursor, history.offset_column(using)
     missed = Event.objects.using(using).filter(**{f"{column}__gt": cursor}).order_by(column)
     oldest = missed.values_list("created_at", flat=True).first()
-    # These belong to the event loop. Copying them into a list is atomic, and the numbers may be slightly old.
+    # The sockets belong to the event loop. Copying them into a list is atomic, and the numbers may be slightly
+    # outdated.
     queues = [connection.outbox for connection in list(hub.core.connections)]
     return {
         "node": hub.heartbeat.id,

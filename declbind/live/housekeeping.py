@@ -1,4 +1,4 @@
-"""The periodic work of a hub beside its pump.
+"""The periodic work of a hub, beside reading the log.
 
 It stores traffic, connections and metrics, renews the heartbeat, deletes old rows, checks permissions, and closes stuck
 or unused sockets.
@@ -35,7 +35,7 @@ REVALIDATE_SLICE = 50
 TRIM_BATCHES = 30
 
 
-class Household(Protocol):
+class HousekeptHub(Protocol):
     """The parts of a hub that its housekeeping uses."""
 
     core: Hub
@@ -55,16 +55,16 @@ class Household(Protocol):
         """Check the permissions of sockets, and end what is no longer allowed."""
 
 
-Task = Callable[[Household], Awaitable[None]]
+Task = Callable[[HousekeptHub], Awaitable[None]]
 
 
-async def run_housekeeping(hub: Household) -> None:
+async def run_housekeeping(hub: HousekeptHub) -> None:
     """Run each task at its interval until cancelled. A task that fails is retried and does not stop the others."""
     done: dict[Task, float] = {revalidate_all: time.monotonic()}
     while True:
         tasks: tuple[tuple[Task, float], ...] = (
-            # The heartbeat comes first, because the rows of a process without one are treated as those of a dead
-            # process.
+            # The heartbeat comes first, because a process without one is considered dead, and its rows are deleted or
+            # closed.
             (beat, settings.HEARTBEAT_SECONDS),
             (end_sessions, 0.0),
             (write_traffic, 0.0),
@@ -86,7 +86,7 @@ async def run_housekeeping(hub: Household) -> None:
         await asyncio.sleep(1.0)
 
 
-async def write_traffic(hub: Household) -> None:
+async def write_traffic(hub: HousekeptHub) -> None:
     """Store the traffic since the last call and, while an operator watches, the metrics of each second."""
     await hub.thread.run(hub.traffic.write, hub.traffic.take(), hub.using)
     hub.metrics.watch(hub.traffic.watched)
@@ -94,15 +94,15 @@ async def write_traffic(hub: Household) -> None:
         await hub.thread.run(hub.metrics.write_seconds, seconds, hub.using)
 
 
-async def write_counts(hub: Household) -> None:
+async def write_counts(hub: HousekeptHub) -> None:
     """Store the metrics of this minute."""
     await hub.thread.run(hub.metrics.write_minute, hub.metrics.take_fresh(), hub.using)
 
 
-async def write_connections(hub: Household) -> None:
-    """Store connections that were opened, closed or changed their subscriptions."""
+async def write_connections(hub: HousekeptHub) -> None:
+    """Store the connections that were opened, were closed, or changed their subscriptions."""
     if hub.traffic.watched:
-        hub.connection_log.look_at_queues(hub.sockets())
+        hub.connection_log.record_queues(hub.sockets())
     while changes := hub.connection_log.take():
         rows = hub.connection_log.rows(changes, hub.core.cursor)
         try:
@@ -112,12 +112,12 @@ async def write_connections(hub: Household) -> None:
             raise
 
 
-async def beat(hub: Household) -> None:
+async def beat(hub: HousekeptHub) -> None:
     """Renew the heartbeat row of this process."""
     await hub.thread.run(hub.heartbeat.beat, nodes.describe(hub.core, hub.registry, hub.traffic.dropped), hub.using)
 
 
-async def sweep(hub: Household) -> None:
+async def sweep(hub: HousekeptHub) -> None:
     """Delete rows that are older than the retention, and remove values whose binding has a shorter retention."""
     await hub.thread.run(retention.sweep, hub.using)
     # Events may arrive faster than one batch per sweep. Between two batches the thread can read the log.
@@ -126,22 +126,22 @@ async def sweep(hub: Household) -> None:
             break
 
 
-async def end_sessions(hub: Household) -> None:
+async def end_sessions(hub: HousekeptHub) -> None:
     """Check the permissions of sockets whose session has expired."""
     over = await hub.session_ends.find_over(hub.sockets(), hub.thread, time.monotonic())
     for start in range(0, len(over), REVALIDATE_SLICE):
         await hub.revalidate(over[start : start + REVALIDATE_SLICE])
 
 
-async def revalidate_all(hub: Household) -> None:
+async def revalidate_all(hub: HousekeptHub) -> None:
     """Check the permissions of all sockets, to find changes without an event."""
     sockets = hub.sockets()
     for start in range(0, len(sockets), REVALIDATE_SLICE):
         await hub.revalidate(sockets[start : start + REVALIDATE_SLICE])
 
 
-def end_unused(hub: Household) -> None:
-    """Close each socket that nobody uses or whose reader is stuck."""
+def end_unused(hub: HousekeptHub) -> None:
+    """Close each socket that has been idle for too long or whose reader is stuck."""
     for socket in hub.sockets():
         if socket.is_stuck(time.monotonic()):
             socket.overflow()
@@ -149,8 +149,8 @@ def end_unused(hub: Household) -> None:
             socket.time_out()
 
 
-async def watch_readers(hub: Household) -> None:
-    """Close sockets with stuck readers and sockets that nobody uses. Needs no database."""
+async def watch_readers(hub: HousekeptHub) -> None:
+    """Call ``end_unused`` regularly. Needs no database."""
     while True:
         end_unused(hub)
         await asyncio.sleep(1.0)

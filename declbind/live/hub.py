@@ -66,13 +66,13 @@ async def get_hub() -> LiveHub:
 
 
 def running_hubs() -> list[LiveHub]:
-    """Return the hubs of this process, one for each event loop that serves sockets. May be called from any thread."""
+    """Return the hubs of this process, one for each event loop with sockets. Any thread may call this."""
     # A hub that never started is not removed when its loop ends.
     return [hub for loop, hub in list(_hubs.items()) if not loop.is_closed()]
 
 
 class LiveHub:
-    """The connection of the pure hub to the log, the registry and the clock of one process."""
+    """The hub of one event loop, which connects ``declbind.core.hub`` to the log, the registry and the clock."""
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop
@@ -89,7 +89,8 @@ class LiveHub:
         self.log_reader = LogReader(self.using)
         self.registry = registries.current_registry()
         self.epoch = ""
-        #: The number of new registries and new histories of the log. Long operations compare it before and after.
+        #: Counts new registries and new epochs of the log. Long operations compare it before and after to notice a
+        #: change.
         self.turns = 0
         self.requests = RequestThreads(settings.DATABASE_THREADS, settings.THREADS_PER_CLIENT)
         self.snapshots = SnapshotDesk(self.requests, settings.SNAPSHOTS_AT_ONCE)
@@ -118,11 +119,11 @@ class LiveHub:
         self.loop = asyncio.get_running_loop()
         started = self._started
         if started is None or (started.done() and (started.cancelled() or started.exception())):
-            # A separate task, because the first request may be cancelled while others wait for the hub. The hub
-            # outlives all requests and must not keep their context.
+            # The start is a separate task, because the request that began it may be cancelled while others wait. The
+            # hub outlives all requests, so the task must not keep their context.
             context = contextvars.Context()
             started = self._started = self.loop.create_task(self._start(), context=context)
-            # All waiting requests may have ended when it fails.
+            # Retrieve the exception, because all waiting requests may have ended by then.
             started.add_done_callback(lambda task: task.cancelled() or task.exception())
         await asyncio.shield(started)
 
@@ -175,8 +176,8 @@ class LiveHub:
         """Queue the frames of one event for its subscribers, and return the number of frames."""
         queued = 0
         self.recent.add(event)
-        # Check this first: the groups of an outdated event may have no subscribers, while the present groups of its row
-        # have some.
+        # Check this first, because the present groups of the row may have subscribers even if the event's groups have
+        # none.
         if self.is_in_force(event) and self.core.has_subscribers(event):
             queued = self.core.dispatch(event, self.variants(event), time.monotonic())
             if queued:
@@ -196,7 +197,7 @@ class LiveHub:
         return False
 
     def variants(self, event: LogEvent) -> Variants:
-        """Return the frames of an event under the configuration in force now. Clients that catch up share them."""
+        """Return the frames of an event under the present configuration. They are cached for clients that catch up."""
         registry = registries.current_registry()
         if self._variants_of is not registry or len(self._variants) >= VARIANTS_KEPT:
             self._variants, self._variants_of = {}, registry
@@ -207,8 +208,8 @@ class LiveHub:
 
     def _payload(self, event: LogEvent, action: str) -> str | None:
         try:
-            # The newest registry of the process, though the pump may not have reached its edit. Removed fields must not
-            # be sent any more.
+            # Use the newest registry of the process, even if the pump has not reached its edit yet, so that removed
+            # fields are no longer sent.
             return changes.payload(registries.current_registry(), event, action)
         except Exception as error:  # An event that cannot be sent must not block later events.
             logger.exception("Event %s of stream %r cannot be sent.", event.id, event.stream)
@@ -236,7 +237,7 @@ class LiveHub:
         self._variants = {}
 
     def continue_at(self, head: log.HeadState, reason: str) -> None:
-        """Continue at the end of the log, past unreadable events. Each explicit subscription is sent a ``resync``."""
+        """Continue at the end of the log and skip unreadable events. Explicit subscriptions are sent a ``resync``."""
         reached = self.core.cursor
         self.epoch, self.core.cursor = head.epoch, head.offset
         self.recent.start(head.offset)
@@ -277,7 +278,7 @@ class LiveHub:
         }
         if renewed:
             await rejoin(self, renewed)
-        # This comes last. If the database fails before this line, the pump repeats all of it.
+        # This comes last, so that the pump repeats everything if the database fails before.
         self._announced = new
 
     async def revalidate(self, sockets: Collection[Socket]) -> None:
@@ -290,7 +291,7 @@ class LiveHub:
             socket.checks += 1
             asked.append((socket, [s for s in socket.subscriptions.values() if s.params is not None]))
         verdicts = await self.thread.run(check_sockets, asked, self.registry)
-        # The result may be for a token that a newer one has replaced in the meantime.
+        # Ignore the result if a newer token has replaced the one that was checked.
         await self.revalidate([socket for socket in sockets if socket.identity is not identities[socket]])
         for socket, current, denied in verdicts:
             if socket.identity is not identities[socket]:
@@ -315,7 +316,7 @@ class LiveHub:
         self.core.unsubscribe(subscription)
 
     def start_anew(self, subscription: Subscription, reached: int) -> None:
-        """Continue a subscription at the cursor, past a gap, if it has received events up to ``reached`` only."""
+        """Continue a subscription that has received events only up to ``reached`` at the hub's cursor, past the gap."""
         subscription.connection.info.remember(subscription, reached, "resync")
         self.connection_log.changed(subscription.connection.info)
         subscription.live, subscription.offset, subscription.after = True, self.core.cursor, self.core.cursor
@@ -326,7 +327,7 @@ class LiveHub:
         self.connection_log.changed(socket)
 
     def end(self, subscription: Subscription, reason: str) -> None:
-        """End a subscription, unless it is over, and notify the client if it is an explicit one."""
+        """End a subscription, unless it has ended already. Notify the client if the subscription is explicit."""
         key = (subscription.stream, subscription.group)
         if subscription.connection.subscriptions.get(key) is not subscription:
             return
@@ -349,7 +350,7 @@ class LiveHub:
     def note(self, socket: Socket | None, kind: str, **values: Any) -> None:
         """Record traffic of a socket, or of a handshake that failed."""
         stream = values.get("stream", "")
-        # Clients can send any name. Counts are kept for existing streams only.
+        # Clients can send any name, so counts are kept only for existing streams.
         self.metrics.count(kind, stream if stream in self.registry.by_stream else "")
         if socket is not None:
             values.update(

@@ -1,6 +1,6 @@
-"""A runner that executes coroutines inline up to their first wait. A real task continues those that have to wait.
+"""A runner that executes coroutines inline until they first wait. A task continues those that have to wait.
 
-A task for each frame would cost a third of the cost of sending, and most frames never wait. The eager tasks of
+A task for each frame would take a third of the cost of sending, and most frames never wait. The eager tasks of
 ``asyncio`` need Python 3.12 and still allocate a task for each coroutine.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 
-# Documented under "Extending asyncio", for code that steps tasks by hand.
+# Documented in "Extending asyncio" for third-party task implementations.
 from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Coroutine, Generator
 from typing import TypeAlias
@@ -82,7 +82,7 @@ class InlineRunner:
 
 
 class _Carrier:
-    """A task that waits for a started coroutine and then continues it to its end."""
+    """A task that waits for started coroutines and continues each to its end."""
 
     __slots__ = ("_handed_over", "_loop", "_rest", "task")
 
@@ -90,7 +90,7 @@ class _Carrier:
         self._loop = loop
         self._rest: _Rest | None = None
         self._handed_over: asyncio.Future[None] | None = None
-        # The spare outlives the connection for which it is made, and must not keep its context.
+        # The task outlives the connection for which it is created, so it must not keep that connection's context.
         self.task: asyncio.Task[None] = loop.create_task(self._carry_on(), context=contextvars.Context())
 
     def hand_over(self, work: Work, context: contextvars.Context, waits_for: object) -> None:
@@ -118,7 +118,7 @@ class _Carrier:
 
 
 class _Rest:
-    """An awaitable that continues a coroutine whose first step was made elsewhere."""
+    """An awaitable that continues a coroutine whose first step was made outside the task."""
 
     __slots__ = ("_context", "_waits_for", "_work", "interruption")
 
@@ -130,7 +130,7 @@ class _Rest:
     def __await__(self) -> Generator[object, object, None]:
         work, run, waits_for = self._work, self._context.run, self._waits_for
         error: BaseException | None = self.interruption
-        # As ``Task.cancel()`` does: cancel the awaited future, or interrupt the coroutine itself if the future is done.
+        # Do what ``Task.cancel()`` does: cancel the awaited future or, if it is done, interrupt the coroutine.
         if error is not None and (cancel := getattr(waits_for, "cancel", None)) is not None and cancel():
             error = None
         try:

@@ -1,7 +1,7 @@
-"""The groups that a connection joins automatically, when it opens and when a binding comes into force later.
+"""The groups that a connection joins automatically, when it opens and when a binding later comes into force.
 
 They are the groups without placeholders of bindings with ``auto_subscribe``, and the groups that ``connection_groups``
-of a demultiplexer names. Their subscriptions get plain frames, and the client is not notified when one begins or ends.
+of a consumer names. Their subscriptions get plain frames, and the client is not notified when one begins or ends.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .threads import HubThread
 
 logger = logging.getLogger("declbind")
 
-#: Reasons with which a client itself ended a subscription: it left the group, or subscribed to it explicitly.
+#: The reasons of subscriptions that the client itself ended: it left the group, or subscribed to it explicitly.
 _BY_THE_CLIENT = ("client", "again")
 
 
@@ -40,7 +40,7 @@ class JoinableHub(Protocol):
         """Return the open sockets."""
 
     def subscribe(self, subscription: Subscription) -> None:
-        """Let a subscription receive events."""
+        """Start the delivery of events to a subscription."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,8 @@ async def rejoin(hub: JoinableHub, streams: Collection[str]) -> None:
     for socket in hub.sockets():
         rules = socket.join_rules
         if rules is None:
-            # Its handshake is not over. It will notice the changed configuration and look again.
+            # The handshake of this socket is not finished. It will notice the new configuration and find the groups
+            # again.
             continue
         offered = {stream: binding for stream, binding in rules.bindings(hub).items() if stream in streams}
         if rules.connection_groups or any(binding.spec().auto_subscribe for binding in offered.values()):

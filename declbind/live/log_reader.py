@@ -1,4 +1,4 @@
-"""The reads of the log and the configuration that a hub makes in its one thread, with one database connection."""
+"""The reads of the log and of the configuration that a hub makes in its own thread, with one database connection."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Tick:
 
 
 class LogReader:
-    """The reader of one hub. Every method blocks on the database and runs in the hub's thread."""
+    """The log reader of one hub. Every method blocks on the database and must run in the hub's thread."""
 
     def __init__(self, using: str) -> None:
         self.using = using
@@ -52,7 +52,10 @@ class LogReader:
         self._connection: Any = None
 
     def first_look(self) -> tuple[Tick, list[tuple[dict[str, Any], int, bool]]]:
-        """Return the end of the log and its edits: what changed, the version, and whether all writers follow it."""
+        """Return the end of the log and the edits in it.
+
+        An edit is a tuple of its content, its version, and whether all writers use it by now.
+        """
         if growth.store_missing(self.using):
             logger.info("The fields that definitions in files and classes may send were stored.")
         registries.check_version(force=True)
@@ -63,8 +66,8 @@ class LogReader:
             head = self.renew_epoch(head.epoch)
         oldest = timezone.now() - changes.grace() - dt.timedelta(seconds=open_writes.oldest_seconds(self.using))
         controls = Event.objects.using(self.using).filter(kind=Event.CONTROL).order_by("id")
-        # All edits in the log, because a transaction that stays open longer than the grace period ends with outdated
-        # events.
+        # All edits in the log are needed, because a transaction that is open for longer than the grace period may
+        # commit outdated events.
         edits = [
             (content, version, at < oldest)
             for data, version, at in controls.values_list("data", "version", "created_at")
@@ -93,7 +96,7 @@ class LogReader:
         return None
 
     def _check_connection(self) -> None:
-        """Check whether a new connection leads to the same tables as the previous one."""
+        """Check whether a new database connection leads to the same tables as the previous one."""
         connection = connections[self.using]
         connection.ensure_connection()
         if connection.connection is not self._connection:
@@ -101,7 +104,7 @@ class LogReader:
             self._connection = connection.connection
 
     def renew_epoch(self, epoch: str) -> log.HeadState:
-        """Start a new history after ``epoch``, and return its head."""
+        """Begin a new epoch, unless ``epoch`` is no longer the current one; return the head."""
         history.renew_epoch(self.using, epoch)
         return log.load_head(self.using)
 

@@ -1,7 +1,8 @@
 """Counts of the frames that a process sends and receives, for the charts and for the last use of each stream.
 
-Each event costs one addition, for any number of frames. Minutes are always stored, with the heartbeat. Seconds,
-latencies and the recipients of each event are stored only while an operator watches.
+Counting an event costs one addition, whatever its number of frames. Counts by minute are always stored, with the
+heartbeat. Counts by second, and the latency and number of recipients of each event, are stored only while an operator
+watches.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ STREAMS_AT_ONCE = 400
 
 @dataclass
 class Counts:
-    """The frames, requests, refusals by stream, and faults in a period of time."""
+    """The numbers of frames and requests, of refusals by stream, and of faults in a period."""
 
     sent: Counter[str] = field(default_factory=Counter)
     received: Counter[str] = field(default_factory=Counter)
@@ -38,7 +39,7 @@ class Counts:
     errors: int = 0
 
     def add(self, kind: str, stream: str) -> None:
-        """Count one thing that ``Traffic`` has a kind for, except the start or end of a connection."""
+        """Count one thing of a kind of ``Traffic``, except the start or end of a connection."""
         if kind == Traffic.CONNECTION:
             return
         if stream or kind != Traffic.REFUSED:
@@ -80,7 +81,7 @@ class Second(Counts):
     events: list[tuple[int, float, int]] = field(default_factory=list)
 
     def note(self, offset: int, at: float, frames: int) -> None:
-        """Record an event. If there are too many, they are sampled, in every process alike."""
+        """Record the delivery of an event. Above the limit, events are sampled, the same ones in all processes."""
         if not sampling.keeps(offset, self.every):
             return
         self.events.append((offset, at, frames))
@@ -101,9 +102,9 @@ class Metrics:
         self._clock = clock
         self._fresh = Counts()
         self._seconds: dict[int, Second] = {}
-        #: The last second that has been taken.
+        #: The last second that ``take_seconds`` returned.
         self._taken = 0
-        #: Minutes that are not over or not stored yet.
+        #: The counts of the present minute and of earlier ones that are not stored yet.
         self._minutes: dict[int, Counts] = {}
         #: The last minute of use that was stored for each stream, by column.
         self._used: dict[str, dict[str, int]] = {"sent_at": {}, "asked_at": {}}
@@ -188,7 +189,7 @@ class Metrics:
     def write_minute(self, fresh: Counts, using: str) -> None:
         """Add counts to the row of this minute, and store which streams were used in it.
 
-        The row gets the whole count of the minute each time, so a failed write is made up for by the next one.
+        The row gets the whole count of the minute each time, so the next write makes up for a failed one.
         """
         minute = int(self._clock()) // 60 * 60
         if fresh:
@@ -227,7 +228,7 @@ def read_clock(seconds: float) -> datetime:
 
 
 def _created(offsets: list[int], using: str) -> dict[int, float]:
-    """Return when events were written, by the wall clock."""
+    """Return the times at which events were written, in seconds since 1970, by offset."""
     column = history.offset_column(using)
     created: dict[int, float] = {}
     for start in range(0, len(offsets), MAX_DELIVERIES):

@@ -1,4 +1,4 @@
-"""The heartbeat row of this process, which shows operators who serves sockets under which configuration."""
+"""The heartbeat row of this process, which shows operators that it serves sockets, and under which configuration."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .connection_log import RESTART, close_all
 
 
 class Heartbeat:
-    """The owner of one ``Node`` row. Every method runs in the hub's thread."""
+    """The heartbeat row (``Node``) of this process. Every method runs in the hub's thread."""
 
     def __init__(self) -> None:
         self.id = secrets.token_hex(8)
@@ -28,7 +28,7 @@ class Heartbeat:
 
     @property
     def last_error(self) -> str:
-        """The current fault that was recorded last; empty if there is none."""
+        """The most recent of the current faults; "" if there is none."""
         return next(reversed(self.faults.values()), "")
 
     def note_fault(self, what: str, error: Exception) -> None:

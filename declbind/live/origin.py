@@ -1,4 +1,7 @@
-"""The check of a WebSocket handshake's Origin header: scheme, host and port must be the site's own or be listed."""
+"""The check of a WebSocket handshake's Origin header, which must match the site or ``ALLOWED_ORIGINS``.
+
+Scheme, host and port are compared.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,11 @@ Origin = tuple[str, str, int]
 
 
 def is_origin_allowed(scope: Scope) -> bool:
-    """Return whether a handshake may continue. Without the header it may, because all browsers send it.
+    """Return whether a handshake may continue. It may if there is no such header, because all browsers send one.
 
-    ``null`` (a sandboxed page, a file) is refused. The site's own origin is computed by Django from the same headers,
+    ``null`` (a sandboxed page, a file) is refused. Django computes the site's own origin from the same request headers,
     with ``ALLOWED_HOSTS``, ``SECURE_PROXY_SSL_HEADER`` and ``USE_X_FORWARDED_HOST``. A foreign name that resolves to
-    this server (DNS rebinding) is not the site's own.
+    this server (DNS rebinding) is therefore refused.
     """
     origins = [value for name, value in scope.get("headers", ()) if name == b"origin"]
     if not origins:

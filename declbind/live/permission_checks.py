@@ -28,7 +28,7 @@ Item = TypeVar("Item")
 def check_sockets(
     asked: Iterable[tuple[Socket, list[Subscription]]], registry: BindingRegistry
 ) -> list[tuple[Socket, bool, list[Subscription]]]:
-    """Return for each socket whether it may continue, and which subscriptions may not. Loads each user once."""
+    """Return for each socket whether it may continue, and its subscriptions that may not. Loads each user once."""
     verdicts: list[tuple[Socket, bool, list[Subscription]]] = []
     for tenant, some in group_by_tenant(asked, lambda pair: pair[0]).items():
         over: list[tuple[Socket, bool, list[Subscription]]] = [(socket, False, []) for socket, _ in some]
@@ -64,8 +64,8 @@ def group_by_tenant(items: Iterable[Item], socket_of: Callable[[Item], Socket]) 
 def ask_tenant(tenant: str, question: Callable[[], Answer], otherwise: Answer) -> Answer:
     """Return the result of ``question``, called inside a tenant, or ``otherwise`` if the tenant was removed.
 
-    A removed tenant must not stop the others. Errors that are not about the tenant, such as an unavailable database,
-    are raised.
+    A removed tenant must not prevent the checks of others. Errors that are not about the tenant, such as an unavailable
+    database, are raised.
     """
     try:
         with tenancy.activate(tenant):
@@ -102,7 +102,7 @@ def _may_go_on(subscription: Subscription, registry: BindingRegistry, user: User
             bound.has_view_permission(user, subscription.params)
         )
     except (OperationalError, InterfaceError):
-        # The database is unavailable, which says nothing about permissions. The pump repeats the check before it
+        # An unavailable database does not mean that a permission was lost. The pump repeats the check before it
         # continues.
         raise
     except Exception:

@@ -50,5 +50,5 @@ class Holder:
         return Signer(salt=_SALT).sign(self._statement(offset))
 
     def _statement(self, offset: int) -> str:
-        # Without tenants the list is shorter, and lists of different lengths never have the same signature.
+        # Without tenants the list has one item less. Lists of different lengths never have the same signature.
         return frames.encode([self.epoch, self.user_pk, self.stream, self.group, offset, *filter(None, [self.tenant])])

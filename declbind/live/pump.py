@@ -1,6 +1,6 @@
-"""The pump of a hub: it reads the log and applies events and control events in their order.
+"""The pump of a hub, which reads the log and applies events and control events in order.
 
-One task does all of it, so no event is delivered before the control events with lower offsets have been applied. The
+A single task does this, so no event is delivered before the control events with lower offsets have been applied. The
 log is read when the doorbell rings and every ``POLL_SECONDS``.
 """
 
@@ -30,7 +30,7 @@ from .threads import HubThread
 
 logger = logging.getLogger("declbind")
 
-#: The number of events, and of frames for all connections together, after which queued frames are sent.
+#: Queued frames are sent after this many events, or after this many frames for all connections together.
 SLICE_EVENTS, SLICE_FRAMES = 50, 20_000
 
 
@@ -65,7 +65,7 @@ class PumpedHub(Protocol):
         """Forget events of streams up to these offsets, because their values were removed from the log."""
 
     def continue_at(self, head: log.HeadState, reason: str) -> None:
-        """Send all subscribers a ``resync``, and continue at the end of the log."""
+        """Continue at the end of the log, and send all subscribers a ``resync``."""
 
 
 class Pump:
@@ -82,7 +82,7 @@ class Pump:
         self._bell.set()
 
     async def settle(self) -> None:
-        """Wait until the log has been read to its end once more."""
+        """Wait until the log has been read to its end at least once more."""
         looks = self.looks
         while self.looks < looks + 2:
             self.wake()
@@ -119,9 +119,8 @@ class Pump:
         hub.expiry.enforce()
         await hub.apply_registry(tick.registry)
         if tick.head.epoch == hub.epoch and (tick.head.offset < cursor or not tick.is_whole(cursor)):
-            # A backup was restored, or the log was emptied. Its numbers will be given to other events, or their events
-            # are gone. A client that resumes from the lost history must not take the present events for everything that
-            # followed.
+            # A backup was restored, or the log was emptied, so events are missing or their offsets will be given to
+            # other events. The new epoch prevents a client from resuming from an offset of the lost history.
             head = await hub.thread.run(hub.log_reader.renew_epoch, hub.epoch)
             await self._start_over(head, "epoch")
             return False
@@ -151,14 +150,14 @@ class Pump:
                 await hub.flusher.flush()
 
     async def _start_over(self, head: log.HeadState, reason: str) -> None:
-        """Continue at the end of a log that has another history, or that was trimmed before it was read to its end.
+        """Continue at the end of a log that has a new epoch, or that was trimmed before it was read.
 
-        Lost events may include control events, so everything is checked.
+        The lost events may include control events, so everything is checked.
         """
         hub = self._hub
         await hub.apply_registry(await hub.thread.run(hub.log_reader.newest_registry))
-        # Any stream may have been edited. The versions of another history mean nothing in this one.
-        hub.edits.distrust_all()
+        # Any stream may have been edited, and versions from another epoch cannot be compared.
+        hub.edits.outdate_all()
         await hub.revalidate(hub.sockets())
         hub.continue_at(head, reason)
 
@@ -168,7 +167,7 @@ class Pump:
         match json.loads(event.data):
             case {"type": "session", "session": digest, **rest}:
                 for socket in sockets:
-                    # A logout may name no session, and a socket may have none. These two must not match.
+                    # A logout may name no session, and a socket may have none. Two empty values must not match.
                     if digest and socket.session == digest:
                         socket.close(SESSION_OVER, "The session is over.")
                 user = rest.get("user")
@@ -193,5 +192,5 @@ class Pump:
             case {"type": "forgotten"}:
                 hub.forget_recent()
             case _:
-                # The permissions of all users, or a control event of a newer release that this one does not know.
+                # This concerns all users, or it is a control event of a newer release that this release does not know.
                 await hub.revalidate(sockets)

@@ -1,9 +1,9 @@
-"""The amount that is read from one connection before the others get a turn.
+"""A limit on how much is read from one connection before other connections are served.
 
-An event loop reads up to 256 KiB of a connection at once (Twisted: 64 KiB), and the server parses all of it before
-anything else happens. For an honest client, that is one message. It may also be 40 000 fragments of one byte or 2 500
-pings, which take a second to parse and never reach the application. A client that sends nothing else blocks all others.
-Reading smaller portions limits a flood to its turn.
+An event loop reads up to 256 KiB of a connection at once (Twisted: 64 KiB), and the server parses all of it before it
+does anything else. An honest client sends one message in that space. An attacker may send 40 000 fragments of one byte
+or 2 500 pings, which take a second to parse, never reach the application, and block all other clients. With smaller
+portions, the other clients are served in between.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ READ_BYTES = 4_096
 
 
 def read_in_portions(receive: object, send: Any) -> bool:
-    """Make the server read less of a connection at once. Return whether the server supports this.
+    """Make the server read less of a connection at once; return whether the server supports this.
 
     uvicorn on asyncio's own loop supports it, and daphne does. uvloop does not. granian reads in its own threads, so a
     flood does not block the event loop. hypercorn does not expose its transport, and middleware that replaces
@@ -42,7 +42,7 @@ def read_in_portions(receive: object, send: Any) -> bool:
 
 def _in_portions(transport: Any, do_read: Callable[[], Any]) -> Callable[[], Any]:
     def read() -> Any:
-        # The size also limits data that waits to be sent, so it is changed only during the read.
+        # The same attribute also limits the data that waits to be sent, so it is changed only during the read.
         size, transport.bufferSize = transport.bufferSize, READ_BYTES
         try:
             return do_read()

@@ -20,14 +20,17 @@ from .hub import LiveHub
 from .socket import Socket
 
 READ_BATCH = 500
-#: The number of events that are made into frames before other clients get a turn.
+#: The number of events whose frames are built before other clients get a turn.
 PORTION = 50
 #: The longest replay, in events of all streams. Beyond it, a snapshot is cheaper, and the client is sent a `resync`.
 MAX_REPLAY_EVENTS = 20_000
 
 
 async def catch_up(hub: LiveHub, socket: Socket, subscription: Subscription) -> None:
-    """Read the log for one subscription up to the hub's cursor, at the reader's pace. Then the hub takes over."""
+    """Send a subscription the events between its position and the hub's cursor, at the reader's pace.
+
+    After that, the hub sends it live events.
+    """
     position = subscription.offset
     while not subscription.live and is_wanted(socket, subscription):
         cursor = hub.core.cursor
@@ -53,7 +56,7 @@ async def catch_up(hub: LiveHub, socket: Socket, subscription: Subscription) -> 
             return
         for start in range(0, len(events), PORTION):
             portion = [event for event in events[start : start + PORTION] if event.offset <= cursor]
-            # Clients take turns here, because making frames takes time of the event loop.
+            # Clients take turns here, because building frames occupies the event loop.
             async with hub.replays.hold():
                 texts = [
                     text
@@ -63,7 +66,7 @@ async def catch_up(hub: LiveHub, socket: Socket, subscription: Subscription) -> 
                 ]
                 await asyncio.sleep(0)
             await socket.push_paced(texts, partial(is_wanted, socket, subscription))
-        # The pump handles control events, and has handled all up to the cursor.
+        # Control events are skipped, because the pump has applied all of them up to the cursor.
         position = cursor if is_all else min(events[-1].offset, cursor)
         subscription.offset = position
 
@@ -78,7 +81,7 @@ def is_wanted(socket: Socket, subscription: Subscription) -> bool:
 
 
 def find_obstacle(head: log.HeadState, epoch: str, since: frames.Since) -> str | None:
-    """Return why the log cannot replay the missed events; ``None`` if it can."""
+    """Return the reason why the log cannot replay the missed events, or ``None`` if it can."""
     if since.epoch != epoch or head.epoch != epoch or since.offset > head.offset or not head.is_whole:
         return "epoch"
     if since.offset < head.min_offset - 1:
@@ -87,11 +90,11 @@ def find_obstacle(head: log.HeadState, epoch: str, since: frames.Since) -> str |
 
 
 def find_break(stream: str, offset: int, identity: permissions.Identity, using: str) -> str | None:
-    """Return why a replay from an offset would not be right; ``None`` if it would be.
+    """Return the reason why a replay from an offset would be incorrect, or ``None`` if it would be correct.
 
-    It is not right if the binding changed after the client left, or shortly before, when some writers may still have
-    used the previous configuration. It is not right either if the permissions of the user changed after that, because
-    they may have been revoked and granted again.
+    It is incorrect if the binding was changed after the offset. The same holds for a change shortly before it, when
+    some writers may still have used the previous configuration. It is also incorrect if the permissions of the user
+    changed after the offset, because they may have been revoked and granted again.
     """
     column = history.offset_column(using)
     controls = Event.objects.using(using).filter(kind=Event.CONTROL, tenant__in=(EVERYBODY, identity.tenant))
@@ -114,7 +117,7 @@ def _may_interrupt_permission(content: Mapping[str, Any], stream: str, user_pk: 
         case {"type": "users", "users": users}:
             return user_pk is not None and (users is None or user_pk in users)
         case {"type": "kick", "user": user}:
-            # An operator may have blocked the user for a time. Events during that time are not for this user.
+            # An operator may have blocked the user for some time, and the user must not receive events from that time.
             return user_pk is not None and user == user_pk
         case {"type": "config", "changes": edits} if stream in edits:
             return changes.moves_view(*edits[stream])

@@ -1,7 +1,7 @@
-"""Shortcuts to the server: around wrappers that frames need not pass, and around missing features of daphne.
+"""Direct access to the server: it bypasses wrappers that frames do not need, and adds features that daphne lacks.
 
-Channels' session wrapper evaluates the lazy session twice for each message, though only HTTP responses need it. That is
-a fifth of the cost of a frame.
+Channels' session wrapper evaluates the lazy session twice for each message, though only HTTP responses need it. This
+takes a fifth of the time of a frame.
 
 daphne passes each frame to Twisted without waiting, and Twisted buffers without a limit. Twisted's transports notify a
 registered producer when to pause and when to resume. daphne also drops the reason of a close, and refuses WebSocket's
@@ -36,13 +36,13 @@ def without_session(send: Send) -> Send:
 
 
 class Transport(Protocol):
-    """The part of a Twisted transport that paces a producer."""
+    """The methods of a Twisted transport that control a producer."""
 
     def registerProducer(self, producer: PacedSend, streaming: bool) -> None:
-        """Tell the producer when to pause and when to resume."""
+        """Register the producer, which is then told when to pause and when to resume."""
 
     def unregisterProducer(self) -> None:
-        """Forget the producer."""
+        """Unregister the producer."""
 
 
 class PacedSend:
@@ -52,12 +52,12 @@ class PacedSend:
         self.inner, self._transport = send, transport
         self._room = asyncio.Event()
         self._room.set()
-        # The HTTP channel, which produced the handshake, is still registered and has nothing more to send.
+        # The HTTP channel is still registered as a producer from the handshake, and has nothing more to send.
         transport.unregisterProducer()
         transport.registerProducer(self, True)
 
     async def __call__(self, message: Message) -> None:
-        """Send a message. Frames wait for room; the end of the connection does not."""
+        """Send a message. A frame waits until the transport has room, and a close does not."""
         if message["type"] == "websocket.send":
             await self._room.wait()
         await self.inner(message)
@@ -75,16 +75,16 @@ class PacedSend:
         self._room.set()
 
     def stopProducing(self) -> None:
-        """Continue after the connection was lost, so that waiting senders notice it."""
+        """Stop waiting, because the connection was lost. Waiting senders then notice the loss."""
         self._room.set()
 
 
 def pace(send: Send) -> PacedSend | None:
-    """Return a ``send`` that waits for a slow reader, or ``None`` if the server has its own or does not support one.
+    """Return a ``send`` that waits for a slow reader, or ``None`` if the server's own does this or does not support it.
 
     Args:
-        send: The server's, without wrappers. The handshake must be over, because the server uses the transport until
-            then.
+        send: The server's ``send``, without wrappers. The handshake must be finished, because the server uses the
+            transport until then.
     """
     transport: Any = getattr(_daphne_protocol(send), "transport", None)
     return PacedSend(send, transport) if hasattr(transport, "registerProducer") else None
@@ -93,7 +93,7 @@ def pace(send: Send) -> PacedSend | None:
 async def send_close(send: Send, code: int, reason: str) -> None:
     """Close an accepted WebSocket. Raises the exceptions of ``send``."""
     inner = send.inner if isinstance(send, PacedSend) else without_session(send)
-    # RFC 6455, section 5.5: at most 125 bytes with the code. A server refuses a longer one together with the code.
+    # RFC 6455, section 5.5: the code and the reason take at most 125 bytes. A server refuses a longer close frame.
     said = reason.encode("utf-8", "replace")[:MAX_REASON].decode("utf-8", "ignore")
     close_frame = getattr(_daphne_protocol(inner), "sendCloseFrame", None)
     if close_frame is not None:

@@ -1,4 +1,4 @@
-"""The server's limit for messages of clients, if it is known.
+"""The server's limit on the size of client messages, if it is known.
 
 A server reads a whole message into memory before it passes the message on. If its limit is above ``MAX_FRAME_BYTES``,
 clients can fill memory with messages that declbind refuses anyway.

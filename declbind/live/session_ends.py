@@ -1,8 +1,8 @@
-"""The times at which the sessions of open sockets end, so that a socket does not outlive its session.
+"""The times at which the sessions of open sockets expire, so that a socket is closed when its session expires.
 
-A session that expires leaves no event, but its end is known in advance. A store in the database has it in a column, and
-other stores return it when the session is loaded. The application may move the end (``set_expiry``), so the column is
-read again every ``REFRESH_SECONDS``.
+An expiring session leaves no event, but its time is known in advance. Database-backed stores have it in a column, and
+other stores return it when the session is loaded. The application may change it (``set_expiry``), so the column is read
+again every ``REFRESH_SECONDS``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .socket import Socket
     from .threads import HubThread
 
-#: The interval at which the ends of known sessions are read again, if one query can read many.
+#: The interval at which expiry times are read again, for stores in which one query reads many.
 REFRESH_SECONDS = 10.0
 #: The number of sessions that one call loads one by one. The pump uses the same thread and must not wait long.
 SLICE = 100
@@ -35,14 +35,16 @@ class SessionEnds:
     """The ends of the sessions of a hub's sockets. Belongs to the event loop."""
 
     def __init__(self) -> None:
-        #: By tenant and key: two tenants may have sessions with the same key.
+        #: The expiry times by tenant and key, because two tenants may have sessions with the same key.
         self._ends: dict[_Session, datetime | None] = {}
         self._read_at = float("-inf")
 
     async def find_over(self, sockets: Iterable[Socket], thread: HubThread, now: float) -> list[Socket]:
-        """Return the sockets whose session should be over by now, and read the ends that are not known.
+        """Return the sockets whose sessions should have expired by now, and load expiry times that are not known.
 
         Args:
+            sockets: The open sockets.
+            thread: The thread in which sessions are loaded.
             now: The time of a monotonic clock, in seconds.
         """
         by_key: dict[_Session, list[Socket]] = {}
@@ -63,13 +65,14 @@ class SessionEnds:
         moment = timezone.now()
         over = [key for key, end in self._ends.items() if end is not None and end <= moment]
         for key in over:
-            # The session may have been extended. The check notices that, and then its end is read again.
+            # The session may have been extended. The permission check will notice this, and the time is then read
+            # again.
             del self._ends[key]
         return [socket for key in over for socket in by_key[key]]
 
 
 def _load_ends(sessions: Iterable[_Session]) -> dict[_Session, datetime | None]:
-    """Return when sessions end, loaded in the tenant of each. Sessions of a removed tenant end now."""
+    """Return the expiry times of sessions, each loaded in its tenant. Sessions of a removed tenant expire now."""
     keys: dict[str, list[str]] = {}
     for tenant, key in sessions:
         keys.setdefault(tenant, []).append(key)

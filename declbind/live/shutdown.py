@@ -1,8 +1,9 @@
-"""The handling of SIGTERM before the server receives it: the sockets are drained first, and then the server ends.
+"""The handling of SIGTERM before the server handles it: sockets are drained first, and then the server ends.
 
-No ASGI server notifies its application in time that it is ending. At the ``lifespan`` shutdown, all sockets are gone.
-Therefore the signal itself is handled, in the main thread, while a hub runs there. It is then passed on to the previous
-handler, so the server behaves as usual, only ``DRAIN_SECONDS`` later. SIGINT, which Ctrl-C sends, is never handled.
+No ASGI server notifies its application of its end in time. At the ``lifespan`` shutdown, all sockets have been closed.
+Therefore SIGTERM is handled here, in the main thread, while a hub runs there. After draining it is passed on to the
+previous handler, so the server behaves as usual, only ``DRAIN_SECONDS`` later. SIGINT, which Ctrl-C sends, is not
+handled.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from declbind.asgi_types import Send
 from declbind.conf import settings
 
 SIGNAL = signal.SIGTERM
-#: Event loops whose own signal handler does nothing. Functions set by ``add_signal_handler`` are woken in another way.
+#: Event loops whose Python signal handler does nothing, because ``add_signal_handler`` uses the wakeup pipe instead.
 LOOPS = frozenset({"asyncio", "uvloop", "rloop", "winloop"})
 
 _interception: Interception | None = None
 
 
 class SocketDrain(Protocol):
-    """The part of a hub that closes its sockets."""
+    """The interface of the object that closes a hub's sockets."""
 
     def start(self, seconds: float) -> asyncio.Task[None]:
         """Start to close all sockets, spread evenly over ``seconds``."""
@@ -82,17 +83,17 @@ def unwatch(loop: asyncio.AbstractEventLoop) -> None:
 
 
 class ServerEnd(NamedTuple):
-    """The end of a server: how to wait for its start, and how many seconds sockets have from then on."""
+    """The announced end of a server: how to wait for its start, and how many seconds sockets then have."""
 
     wait: Callable[[], Awaitable[object]]
     seconds: float
 
 
 def find_server_end(send: Send) -> ServerEnd | None:
-    """Return the end of a server whose workers get no signal, or ``None``.
+    """Return the end of a server whose workers get no signal, or ``None`` for other servers.
 
-    hypercorn starts its workers as processes and ends them by an event. The event is found through ``send``, which is a
-    method of the connection.
+    hypercorn starts its workers as processes and ends them by setting an event. The event is found through ``send``,
+    which is a method of the connection.
     """
     stream = getattr(send, "__self__", None)
     if not type(stream).__module__.startswith("hypercorn."):
@@ -104,7 +105,7 @@ def find_server_end(send: Send) -> ServerEnd | None:
 
 
 class Interception:
-    """A handler of SIGTERM in front of the previous one. Belongs to the main thread."""
+    """A handler of SIGTERM that runs before the previous handler. Belongs to the main thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, running_hubs: Callable[[], Sequence[EndingHub]]) -> None:
         self.loop = loop
@@ -119,12 +120,12 @@ class Interception:
         signal.signal(SIGNAL, self._take)
 
     def is_in_force(self) -> bool:
-        """Return whether this handler will receive the next signal, and can handle it."""
+        """Return whether this handler will be called at the next signal, and can handle it."""
         is_ours = self._pid == os.getpid() and not self.loop.is_closed()
         return is_ours and not self._is_over and signal.getsignal(SIGNAL) == self._take
 
     def end(self) -> None:
-        """Restore the previous handler. A signal that was received is passed on."""
+        """Restore the previous handler. If a signal was received, pass it on."""
         if self._draining is not None:
             self._hand_on()
         elif not self._is_over:
@@ -183,10 +184,10 @@ class Interception:
 
 
 class WakeupGate:
-    """A pipe in front of the one that wakes an event loop for signals. It holds SIGTERM back and passes all others on.
+    """A pipe in front of the event loop's own wakeup pipe for signals, which holds SIGTERM back and passes others on.
 
     A function set by ``loop.add_signal_handler`` is called when the loop reads the signal's number from its pipe,
-    regardless of Python's handler. No interface returns that function, so the number is held back instead.
+    regardless of Python's handler. There is no way to get that function, so the number is held back instead.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, is_holding: Callable[[], bool]) -> None:
@@ -201,7 +202,8 @@ class WakeupGate:
     def _read(self) -> None:
         with contextlib.suppress(BlockingIOError):
             numbers = self._reader.recv(4096)
-            # The handler has run before the loop gets here. If another handler has replaced it, nothing is held back.
+            # The signal handler runs before the loop reads the pipe. If another handler replaced ours, nothing is held
+            # back.
             held = bytes(number for number in numbers if number == SIGNAL) if self._is_holding() else b""
             self._held += held
             self._pass_on(bytes(number for number in numbers if not held or number != SIGNAL))
@@ -212,7 +214,7 @@ class WakeupGate:
                 os.write(self._beyond, numbers)
 
     def close(self) -> None:
-        """Pass on the signals that were held back, and connect signals with the loop again."""
+        """Pass on the signals that were held back, and reconnect the event loop's own pipe."""
         current = signal.set_wakeup_fd(self._beyond)
         if current != self._writer.fileno():
             # Another pipe has replaced this one, most likely the loop's own.
@@ -227,7 +229,7 @@ class WakeupGate:
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: object) -> bool:
-    """Call a function in an event loop; return whether the loop still runs."""
+    """Call a function in an event loop; return False if the loop has been closed."""
     try:
         loop.call_soon_threadsafe(function, *args)
     except RuntimeError:

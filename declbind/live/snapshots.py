@@ -26,25 +26,25 @@ from declbind.tenancy import run_in
 from .fair_queue import Client, FairGate, current_client, working_for
 from .threads import RequestThreads
 
-#: The largest page of a snapshot in characters, for any number of rows. A slow reader must receive it in time.
+#: The maximum size of a snapshot page in characters, so that a slow reader receives it in time.
 PAGE_CHARACTERS = 65_536
-#: The number of rows that are read together if project code selects from them.
+#: The number of rows that are read at once if project code selects among them.
 READ_ROWS = 1_000
 
-#: The key of a shared read: a tenant, a binding class and a group.
+#: The key of a shared read: the tenant, the binding class and the group.
 _Key = tuple[str, type[Binding], str]
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The rows in one state of the database: the state after the event at ``offset``."""
+    """The rows of a group in the state of the database after the event at ``offset``."""
 
     offset: int
     pages: list[list[tuple[str, str]]]
 
 
 class SnapshotDesk:
-    """The snapshot reads of one hub: a limited number at a time, one for each client, shared by equal requests.
+    """The snapshot reads of one hub. Their number is limited, for each client to one, and equal requests share a read.
 
     A request joins a read only if that read has not begun. A snapshot is therefore never older than its request, nor
     than any frame that the client was sent before on any connection. Belongs to the event loop.
@@ -83,8 +83,8 @@ class SnapshotDesk:
 
     async def _read(self, shared: _SharedRead, earlier: _SharedRead | None) -> Snapshot:
         if earlier is not None and earlier.task is not None:
-            # Two reads of one group at the same time would take all places. Until this one begins, more requests can
-            # join it.
+            # Reads of one group run one after the other, so that they do not take all places. More requests can join
+            # this one until it begins.
             await asyncio.wait({earlier.task})
         place = shared.place = asyncio.get_running_loop().create_future()
         for client in shared.clients.values():
@@ -97,7 +97,7 @@ class SnapshotDesk:
             self._gate.leave(client)
 
     def _ask_for(self, shared: _SharedRead) -> None:
-        """Queue a shared read for a turn of this client."""
+        """Queue a shared read on behalf of the running client."""
         client = current_client()
         if client.owner not in shared.clients:
             shared.clients[client.owner] = client
@@ -154,17 +154,15 @@ def has_group_code(bound: Binding) -> bool:
 
 
 def is_in_group(bound: Binding, group: str, row: Model) -> bool:
-    """Return whether a selected row is in the group. Only project code has to be asked."""
+    """Return whether a selected row is in the group. Only project code for groups needs this check."""
     return not has_group_code(bound) or group in bound.group_names(row)
 
 
 def load_rows(bound: Binding, group: str, params: Mapping[str, object], limit: int) -> Sequence[AnyRow]:
     """Load at most ``limit`` rows of a group, ordered by key. Blocks on the database.
 
-    They are instances only if project code needs them.
-
-    If groups are project code, the rows of the table are read in portions until there are enough. Only the rows of the
-    group are kept.
+    The rows are model instances only if project code needs them. If project code computes the groups, the rows of the
+    table are read in portions, and the rows of the group are kept, until there are enough.
     """
     rows = select_rows(bound, params)
     if not has_group_code(bound):
@@ -179,7 +177,7 @@ def _load_columns(bound: Binding, rows: models.QuerySet[Model], limit: int) -> l
     columns = [column_of(field) for field in bound.bound_fields() if not field.many_to_many]
     names = list(dict.fromkeys(field.attname for field in (model._meta.pk, *columns)))
     if type(model._base_manager) is not models.Manager or bound.overrides("get_queryset", "scoped"):
-        # A manager or project code may join, group or annotate. Its query only selects the rows.
+        # The query of a manager or of project code may join, group or annotate, so it only selects keys in a subquery.
         rows = models.QuerySet(model, using=rows.db).filter(pk__in=rows.order_by().values("pk")).order_by("pk")
     return [
         StoredRow(model, dict(zip(names, values, strict=True)), rows.db) for values in rows[:limit].values_list(*names)

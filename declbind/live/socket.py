@@ -1,4 +1,4 @@
-"""One accepted WebSocket: its identity, its queue, how frames are sent, and how it ends."""
+"""One accepted WebSocket: its identity, its queue, the sending of its frames, and its end."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from .sending import send_close
 
 logger = logging.getLogger("declbind")
 
-#: The seconds for which a close frame waits for a reader that does not read. Then the connection is dropped.
+#: The seconds that a close frame waits for a client that does not read. Then the connection is dropped.
 CLOSE_SECONDS = 5.0
 
-#: The maximum content of a joined frame. A slow reader must not wait long for the whole of it.
+#: The maximum number of frames, and of characters, that are joined in one. A slow reader receives it only as a whole.
 BATCH_FRAMES, BATCH_CHARACTERS = 200, 65_536
 
-#: The maximum number of waiting frames of a replay or a snapshot, and how soon a reader that is not slow takes a frame.
+#: The maximum waiting frames and characters of a replay or snapshot, and the seconds in which a fast reader takes a
+#: frame.
 PACED_FRAMES, PACED_CHARACTERS, PACE_SECONDS = 32, 16_384, 0.1
 
 #: The number of ended subscriptions that are kept for a socket.
@@ -42,11 +43,11 @@ INTERNAL_ERROR, RESTART, TRY_AGAIN_LATER = 1011, 1012, 1013
 #: The reason in the close frame when a token has ended.
 TOKEN_OVER = "The token has ended."
 
-#: How long a leaving socket waits for requests that are being carried out.
+#: The seconds that ``leave`` waits for requests in progress.
 LEAVE_SECONDS = 2.0
 
 
-#: Shared by all sockets. Otherwise each of ten thousand would have its own copy of three numbers.
+#: Makes all sockets share one ``Limits`` object, which saves memory with ten thousand sockets.
 _limits = functools.lru_cache(maxsize=8)(Limits)
 
 
@@ -74,12 +75,12 @@ class Socket:
         #: The digest of its session in control events. It is computed once, because each such event is compared with
         #: every socket.
         self.session = session_digest(identity.session_key)
-        #: The rules for the groups that it joins automatically; ``None`` until it has joined those of its handshake.
+        #: The rules for automatic groups; ``None`` until the socket has joined the groups of its handshake.
         self.join_rules: JoinRules | None = None
         #: Whether it is in the table of connections, and its past subscriptions: (stream, group, until, after, reason).
         self.is_listed = False
         self.past: tuple[tuple[str, str, int, int, str], ...] = ()
-        #: The number of checks of its permissions. A grant that was made during a check may be outdated.
+        #: Counts permission checks. A grant that began before a check may be outdated.
         self.checks = 0
         self._limits = _limits(settings.QUEUE_BYTES, settings.QUEUE_FRAMES, settings.QUEUE_SECONDS)
         self.connection = Connection(
@@ -101,7 +102,7 @@ class Socket:
         self._window = 1
         #: The number of requests that are being carried out, and how the socket is closed when there are none.
         self.requests = 0
-        #: When it was first seen idle, if it has been idle since then.
+        #: The time since which the socket is known to be idle; ``None`` if it is not.
         self.idle_since: float | None = None
         self._leaving: tuple[int, str] | None = None
         self._progress: asyncio.Future[None] | None = None
@@ -114,9 +115,9 @@ class Socket:
 
     @property
     def takes_control_frames(self) -> bool:
-        """Return whether the client knows the frames that Channels 1.x did not have.
+        """Return whether the client knows frames that Channels 1.x did not have.
 
-        A client with no explicit subscription may be a Channels 1.x client.
+        A client without an explicit subscription may be a Channels 1.x client.
         """
         subscriptions = self.connection.subscriptions
         return self._joiner is not None or not subscriptions or any(each.tagged for each in subscriptions.values())
@@ -126,11 +127,11 @@ class Socket:
         self.identity = identity
         self.user_key = identity.user_pk
         self.session = session_digest(identity.session_key)
-        # Grants to the previous identity may not be allowed for this one.
+        # Requests in progress must repeat their check, because this identity may have other permissions.
         self.checks += 1
 
     def is_over(self) -> bool:
-        """Return whether the socket is closed. Closes it if its token has ended."""
+        """Return whether the socket is closed. If its token has ended, close it first."""
         if self.identity.is_over():
             self.close_expired()
         return self.closed.done()
@@ -156,14 +157,14 @@ class Socket:
         self.flush()
 
     def push(self, text: str) -> None:
-        """Queue a frame and send it if the reader keeps up. If the token has ended, the frame is dropped."""
+        """Queue a frame, and send it if the client reads fast enough. If the token has ended, the frame is dropped."""
         if not self.identity.is_over():
             self.connection.push(text, time.monotonic())
 
     async def push_paced(self, texts: Sequence[str], is_wanted: Callable[[], bool]) -> None:
-        """Send frames as fast as the reader takes them. The rest waits in the log or the table, not in a queue.
+        """Send the frames of a replay or a snapshot as fast as the client reads them.
 
-        Each portion is as large as the reader has lately taken at once, so a slow reader has ``QUEUE_SECONDS`` for each
+        Each portion is as large as the client has lately read at once, so a slow client has ``QUEUE_SECONDS`` for each
         frame. ``is_wanted`` is called before each portion, so nothing more is sent after the subscription has ended.
         """
         if self._turn is None:
@@ -179,7 +180,7 @@ class Socket:
                 start = stop
                 last = self.sent + self._under_way + len(self.connection.outbox)
                 if self.sent == last:
-                    # A reader that is faster than this loop must not occupy it.
+                    # A fast reader must not keep the event loop busy.
                     await asyncio.sleep(0)
                 while self.sent < last and not self.closed.done():
                     self._progress = asyncio.get_running_loop().create_future()
@@ -195,12 +196,12 @@ class Socket:
         return stop
 
     def is_stuck(self, now: float) -> bool:
-        """Return whether the reader has left a frame waiting, or half read, for longer than allowed."""
+        """Return whether a frame has waited, or been half read, for longer than allowed."""
         since = self._sending_since
         return self.connection.outbox.is_stale(now) or (since is not None and now - since > self._limits.seconds)
 
     def is_idle(self, now: float) -> bool:
-        """Return whether the socket has had no subscription and no request for ``IDLE_SECONDS``. Called regularly."""
+        """Return whether the socket has had no subscription and no request for ``IDLE_SECONDS``. Call it regularly."""
         if self.requests or self.connection.subscriptions:
             self.idle_since = None
         elif self.idle_since is None:
@@ -209,15 +210,15 @@ class Socket:
         return limit is not None and self.idle_since is not None and now - self.idle_since >= limit
 
     def give_up(self) -> None:
-        """Record that the reader takes nothing."""
+        """Record that the client reads nothing."""
         self._given_up_at = self.sent
 
     def is_given_up(self) -> bool:
-        """Return whether the reader has taken nothing since ``give_up`` was called."""
+        """Return whether the client has read nothing since ``give_up`` was called."""
         return self._given_up_at == self.sent
 
     def close(self, code: int, reason: str = "") -> None:
-        """Close the socket. Waiting frames are not sent."""
+        """Close the socket. Queued frames are dropped."""
         if not self.closed.done():
             self.closed.set_result((code, reason))
             self.connection.outbox.clear()
@@ -236,7 +237,7 @@ class Socket:
             self.close(*self._leaving)
 
     def flush(self) -> None:
-        """Send waiting frames, as far as the server takes them at once. A task sends the rest."""
+        """Send queued frames, as many as the server takes at once. A task sends the rest."""
         runner, context = self._runner, self._context
         if self._is_sending or runner is None or not self.connection.outbox.waiting or self.closed.done():
             return
@@ -269,7 +270,7 @@ class Socket:
             await send({"type": "websocket.send", "text": text})
             self.sent += count
             if self._rest is not None:
-                # Only a frame for which there was no room has waited.
+                # Only a frame that had to wait shows how fast the client reads.
                 self._sending_since = time.monotonic()
             if self._progress is not None:
                 self._under_way = 0
@@ -290,7 +291,7 @@ class Socket:
         self.leave_if_idle()
 
     def _fail(self, error: BaseException) -> None:
-        """End a socket whose server took no frame. Most often the client has just left."""
+        """Close a socket whose server did not accept a frame. In most cases the client has just disconnected."""
         logger.debug("A frame could not be sent: %r", error)
         self.close(INTERNAL_ERROR)
 
@@ -311,7 +312,7 @@ class Socket:
                 rest.exception()
 
     async def send_close(self) -> None:
-        """Send the close frame. Give up on a client that does not read."""
+        """Send the close frame. If the client does not read it in time, give up."""
         code, reason = self.closed.result()
         with contextlib.suppress(Exception):
             async with asyncio.timeout(CLOSE_SECONDS):

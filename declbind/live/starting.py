@@ -1,4 +1,4 @@
-"""The start of a hub on a database that may be temporarily unavailable."""
+"""The start of a hub while the database may be temporarily unavailable."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .threads import HubThread
 
 logger = logging.getLogger("declbind")
 
-#: How long a start is retried while the database fails, and the first pause between two attempts.
+#: The seconds for which a start is retried while the database fails, and the first pause between two attempts.
 START_SECONDS, FIRST_PAUSE = 5.0, 0.05
 #: The longest pause between two attempts.
 LAST_PAUSE = 1.0

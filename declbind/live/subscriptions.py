@@ -1,8 +1,8 @@
 """The ``subscribe`` and ``unsubscribe`` requests: permission, group, snapshot, replay, and the switch to live events.
 
-There is neither a gap nor an overlap between a snapshot and the live events. A snapshot is the state of the database
-after the event at its offset. From there the log is read up to the hub's cursor. The hub takes over at that moment,
-with no step of the event loop in between.
+No event is missed or sent twice between a snapshot and the live events. A snapshot is the state of the database after
+the event at its offset. From that offset, the log is read up to the hub's cursor. The hub then takes over in the same
+step of the event loop.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ async def subscribe(hub: LiveHub, socket: Socket, binding: type[Binding], reques
     try:
         return await _subscribe(hub, socket, binding, request, held)
     finally:
-        # If the subscription was not replaced, it continues where it was held.
+        # If the request failed, a held subscription continues at the offset at which it was held.
         for subscription in held:
             await catch_up(hub, socket, subscription)
 
@@ -53,7 +53,7 @@ async def _subscribe(
         )
     subscription = Subscription(
         connection=socket.connection,
-        # The text of the binding, not of the request, so that all subscribers share it.
+        # Use the binding's string and not the request's, so that all subscribers share one object.
         stream=binding.stream or request.stream,
         group=granted.group,
         tagged=True,
@@ -83,7 +83,9 @@ async def _subscribe(
 async def _obtain(
     hub: LiveHub, socket: Socket, binding: type[Binding], request: frames.Request, held: list[Subscription]
 ) -> tuple[type[Binding], Granted, Snapshot | None]:
-    """Return the binding in force, the grant, and the snapshot if one was requested. Repeat if rules change meanwhile.
+    """Return the binding in force, the grant, and the snapshot if one was requested.
+
+    If permissions or bindings change in the meantime, the steps are repeated.
 
     Raises:
         ClientError: The subscription is not allowed.
@@ -97,8 +99,7 @@ async def _obtain(
         if request.snapshot and not socket.closed.done():
             snapshot = await _take_snapshot(hub, socket, granted, held)
         elif granted.resync == "unproven":
-            # The hub may not have reached the end of the log, and the client must not be sent events that are in the
-            # snapshot.
+            # The snapshot may be ahead of the hub, and the client must not be sent events that are in the snapshot.
             await hub.settle()
         if socket.is_over() or turn == (hub.turns, socket.checks):
             return binding, granted, snapshot
@@ -111,7 +112,7 @@ async def _obtain(
 
 async def unsubscribe(hub: LiveHub, socket: Socket, binding: type[Binding], request: frames.Request) -> str:
     """End a subscription and return its group. It is no error if the subscription does not exist."""
-    # Subscribers had the view permission. To other clients, errors about params would disclose fields.
+    # Subscribers have the view permission. For other clients, errors about params would disclose field names.
     is_subscriber = any(stream == request.stream for stream, _ in socket.subscriptions)
     group = await hub.requests.run(
         run_in, socket.identity.tenant, group_of, binding, request.params, socket.identity, is_subscriber
@@ -127,7 +128,7 @@ async def unsubscribe(hub: LiveHub, socket: Socket, binding: type[Binding], requ
 async def _take_snapshot(hub: LiveHub, socket: Socket, granted: Granted, held: list[Subscription]) -> Snapshot:
     """Return a snapshot that is not older than any frame sent to its subscription.
 
-    Clients drop offsets that they have seen. After an older snapshot, they would drop the events that it lacks.
+    Clients drop events with offsets that they have seen. After an older snapshot, they would drop events that it lacks.
 
     Args:
         held: Receives the live subscription if it had to be held. The caller replaces it or lets it catch up.
@@ -140,8 +141,8 @@ async def _take_snapshot(hub: LiveHub, socket: Socket, granted: Granted, held: l
         if subscription is None or socket.closed.done() or not _is_ahead(hub, subscription, snapshot.offset):
             return snapshot
         if subscription.live:
-            # Frames were sent while the rows were read. Under constant writes that could happen every time. A held
-            # subscription is sent no frames, so the next snapshot includes all sent ones.
+            # Frames were sent while the rows were read, which could happen every time under constant writes. A held
+            # subscription is sent no frames, so the next snapshot includes all frames that were sent.
             subscription.live, subscription.offset = False, hub.core.cursor
             held.append(subscription)
 

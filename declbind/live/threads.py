@@ -1,4 +1,4 @@
-"""Threads for database work beside the event loop, which follow Django's rules for connections."""
+"""Threads for database work beside the event loop. They manage connections as Django requires."""
 
 from __future__ import annotations
 
@@ -23,14 +23,13 @@ Call = tuple[Future[Any], Callable[[], object]]
 
 
 class RequestThreads:
-    """A bounded pool for requests, whose threads close their connections when they are idle.
+    """A bounded pool of threads for requests. A thread closes its database connections when it is idle.
 
-    Under load, the connection of one call serves the next, regardless of ``CONN_MAX_AGE``: a thousand clients that
-    reconnect at once must not make the database open thousands of connections. The pool has its own threads because
-    those of ``ThreadPoolExecutor`` do not report when they are idle. asgiref's ``sync_to_async`` would run all calls in
-    one thread.
+    Under load, a connection is reused for the next call, regardless of ``CONN_MAX_AGE``. Otherwise a thousand clients
+    that reconnect at once would make thousands of database connections. ``ThreadPoolExecutor`` is not used because its
+    threads do not report when they are idle, and asgiref's ``sync_to_async`` would run all calls in one thread.
 
-    Calls of different clients are served in turn, and one client gets only a part of the threads: see ``fair_queue``.
+    Calls of different clients are served in turn, and one client gets only a part of the threads (see ``fair_queue``).
     """
 
     def __init__(self, size: int, each: int | None = None) -> None:
@@ -76,7 +75,7 @@ class RequestThreads:
             self._changed.notify_all()
 
     def _start_thread(self) -> None:
-        # A daemon, because a process may end without closing the pool and must not wait for calls that never come.
+        # A daemon thread, because a process may end without closing the pool and must not wait for its threads.
         thread = threading.Thread(target=self._work, name=f"declbind-request-{len(self._threads)}", daemon=True)
         self._threads.append(thread)
         thread.start()
@@ -95,7 +94,7 @@ class RequestThreads:
                 else:
                     future.set_result(result)
                     del result
-            # Dropped before the next wait, because it keeps objects of the caller alive.
+            # Drop the call before the next wait, because it keeps objects of the caller alive.
             del taken, future, function
         connections.close_all()
 
@@ -121,7 +120,7 @@ class RequestThreads:
 
 
 class HubThread:
-    """One thread with a lasting connection for the hub's own reads. A poll must not cost a new connection."""
+    """One thread with a persistent database connection for the hub's own reads, so that a poll needs no new one."""
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="declbind-hub")
@@ -133,7 +132,7 @@ class HubThread:
         )
 
     def close(self, *last: Callable[[], object]) -> None:
-        """Call these functions, close the thread's connections and end it. Waits for the end."""
+        """Call the functions in ``last``, close the thread's connections and end the thread. Waits for its end."""
         for function in last:
             self._executor.submit(_afresh_after_fault, function)
         self._executor.submit(connections.close_all)

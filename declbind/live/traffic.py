@@ -1,8 +1,8 @@
-"""The traffic that operators may want to see: requests and their outcome, refusals, errors, connections.
+"""The traffic that operators may want to see: requests and their outcomes, refusals, errors, and connections.
 
-Recording is cheap and bounded. Rows are collected in memory and written once a second by the hub's own thread.
-Refusals, errors and connections that the server ends are always kept, up to a number per second. Other rows are kept
-only while an operator watches.
+The cost of recording is low and bounded. Rows are collected in memory, and the hub's thread writes them once a second.
+Refusals, errors and connections that the server closed are always stored, up to a number per second. Other rows are
+stored only while an operator watches.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from declbind.tokens import InvalidTokenError
 
 logger = logging.getLogger("declbind")
 
-#: The number of rows that may wait for the next write. Others are counted and dropped.
+#: The number of rows that may wait for the next write. Further rows are counted and dropped.
 MAX_WAITING = 2_000
-#: The maximum characters of a row's JSON. Longer JSON is left out as a whole, because half a document cannot be parsed.
+#: The maximum characters of a row's JSON. Longer JSON is left out completely, because a part of it could not be parsed.
 MAX_DETAIL = 8_000
-#: The text before that of an exception, which may quote a row.
+#: The text stored before that of an exception. The exception's text may quote a row.
 CAPTURE_FAILED = "The binding failed while a write was captured"
 #: The outcome of a row that reports withheld values.
 WITHHELD = "withheld"
@@ -61,7 +61,10 @@ class TrafficLog:
         detail: Callable[[], Mapping[str, object]] | None = None,
         **values: Any,
     ) -> None:
-        """Record one thing, or count it as dropped if there are too many. ``detail`` is called only if it is kept."""
+        """Record one thing, or count it as dropped if there are too many.
+
+        ``detail`` is called only if the row is kept.
+        """
         if always or kind in (Traffic.REFUSED, Traffic.ERROR):
             self._always += 1
             if self._always > settings.TRAFFIC_PER_SECOND:
@@ -143,7 +146,7 @@ def describe_token(error: InvalidTokenError) -> dict[str, object]:
 
 
 def describe_crowd(identity: permissions.Identity) -> dict[str, object]:
-    """Return the row of a connection that was refused because its user or its address has too many."""
+    """Return the row of a connection that was refused because its user or address has too many connections."""
     return {
         "action": "connect",
         "outcome": "connections",
@@ -163,7 +166,7 @@ def describe_end(code: int, reason: str) -> dict[str, object]:
 
 
 def _storable(text: str) -> str:
-    # Clients can send any stream name. A row that the database refuses would make the whole batch fail.
+    # Clients can send any stream name, and one row that the database refuses would make the whole batch fail.
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 

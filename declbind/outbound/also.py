@@ -29,21 +29,21 @@ def keep_watching(
     change may relate a row to others. Takes two queries for each relation, whatever the number of rows.
     """
     for plan, hop in watches:
-        if batch.is_for_everybody(plan):
+        if batch.is_for_all_tenants(plan):
             continue
         with batch.guarded([plan], [hop.model, table]):
             for rows in _rows(hop.model, table, written, batch.using):
                 _keep(batch, plan, hop, keys_of(rows, batch.using, hop.column), is_after)
 
 
-def keep_coming(batch: Batch, watches: Watches, instances: Iterable[models.Model]) -> None:
+def keep_future(batch: Batch, watches: Watches, instances: Iterable[models.Model]) -> None:
     """Record the rows that instances will be related to once they are stored. Call it before they are stored.
 
     This is needed only if project code computes the groups of those rows, because such groups may depend on the
     instances.
     """
     for plan, hop in watches:
-        if hop.column == "pk" or not _may_move(plan, hop) or batch.is_for_everybody(plan):
+        if hop.column == "pk" or not _may_move(plan, hop) or batch.is_for_all_tenants(plan):
             continue
         found = {value_of(instance, hop.column) for instance in instances if hop.column in vars(instance)}
         values = [value for value in found if value is not None and not hasattr(value, "resolve_expression")]

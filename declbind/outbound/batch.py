@@ -99,7 +99,7 @@ class Batch:
         bindings.
         """
         part = self._part(plan)
-        reporting = part.everybody if outlets is None else frozenset(outlets)
+        reporting = part.all_outlets if outlets is None else frozenset(outlets)
         part.kept.update((key, part.kept.get(key, reporting) | reporting) for key in keys)
         part.check_limit()
 
@@ -121,7 +121,7 @@ class Batch:
         self.keep(plan, found, reporting)
 
     def remember(self, plan: Plan, keys: Iterable[Key], outlets: Iterable[Outlet]) -> None:
-        """Read the groups of rows before the write if project code computes them, because the write may change them."""
+        """Read groups that project code computes before the write, because they may depend on what is written."""
         part, reporting = self._part(plan), list(outlets)
         unknown = part.unknown(keys, reporting)
         if not unknown:
@@ -148,15 +148,15 @@ class Batch:
         part.before.update((key, None) for key in keys if key not in part.before)
         part.check_limit()
 
-    def reach_everybody(self, plan: Plan) -> None:
+    def include_all_tenants(self, plan: Plan) -> None:
         """Record that the write may change a model's rows in every tenant. Rows of other tenants cannot be read."""
         part = self._part(plan)
-        part.is_for_everybody = True
+        part.is_for_all_tenants = True
         part.lose_track()
 
-    def is_for_everybody(self, plan: Plan) -> bool:
+    def is_for_all_tenants(self, plan: Plan) -> bool:
         """Return whether subscribers of all tenants are made to take a snapshot of a model's rows."""
-        return self._part(plan).is_for_everybody
+        return self._part(plan).is_for_all_tenants
 
     def lose_track(self, plan: Plan) -> None:
         """Record that the written rows of a model, or their old groups, cannot be determined."""

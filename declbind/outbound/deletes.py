@@ -19,7 +19,7 @@ from declbind.django_types import Column, Rows
 from . import log
 from .also import keep_watching
 from .batch import Batch
-from .hooks import note_unread
+from .hooks import note_unknown_call
 from .index import Index, TableListeners, Watch, current_index, known_index
 from .lists import keep_owners
 from .observers import delete_observers, observed
@@ -189,7 +189,7 @@ def capture_raw_delete(original: Callable[Concatenate[Rows, P], object]) -> Call
     def _raw_delete(self: Rows, /, *args: P.args, **kwargs: P.kwargs) -> object:
         using = args[0] if args else kwargs.get("using")
         if not isinstance(using, str):
-            note_unread(HOOKED["_raw_delete"])
+            note_unknown_call(HOOKED["_raw_delete"])
             return original(self, *args, **kwargs)
         known = known_index()
         if (known is not None and not known.bound[self.model]) or is_covered(self, using):

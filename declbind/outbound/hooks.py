@@ -24,7 +24,7 @@ logger = logging.getLogger("declbind")
 #: wrappers, which have other code.
 MARK = "_declbind_hook"
 #: The maximum number of objects that are searched for a hook behind another package's function.
-MAX_LOOKED_AT = 1000
+MAX_EXAMINED = 1000
 #: The hooks that were called with unknown arguments.
 _unread: dict[Seam, None] = {}
 
@@ -85,7 +85,7 @@ def is_installed(seam: Seam) -> bool:
         return False
     seen: dict[int, object] = {}
     waiting = [getattr(owner, seam.name, None), inspect.getattr_static(owner, seam.name, None)]
-    while waiting and len(seen) < MAX_LOOKED_AT:
+    while waiting and len(seen) < MAX_EXAMINED:
         found = waiting.pop(0)
         if found is None or id(found) in seen:
             continue
@@ -104,7 +104,7 @@ def takes_options(method: Method) -> bool:
     return inspect.Parameter.KEYWORD_ONLY in kinds
 
 
-def note_unread(seam: Seam) -> None:
+def note_unknown_call(seam: Seam) -> None:
     """Record that a hook was called with unknown arguments, so that the write was not captured."""
     if seam not in _unread:
         _unread[seam] = None

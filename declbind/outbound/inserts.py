@@ -16,10 +16,10 @@ from django.db import connections, models
 from declbind.batches import in_batches
 from declbind.django_types import Key, Method, Rows, concrete_model, through_of
 
-from .also import both_ways, keep_coming, keep_watching
+from .also import both_ways, keep_future, keep_watching
 from .batch import Batch
 from .catalog import facts_of
-from .hooks import Arguments, note_unread
+from .hooks import Arguments, note_unknown_call
 from .index import Relative, TableListeners, current_index, known_index
 from .known_values import stored_row
 from .lists import keep_owners, remember_owners
@@ -40,7 +40,7 @@ def capture_bulk_create(original: Method) -> Method:
             return original(self, *args, **kwargs)
         call = Arguments(HOOKED["bulk_create"], args, kwargs)
         if "objs" not in call.named:
-            note_unread(HOOKED["bulk_create"])
+            note_unknown_call(HOOKED["bulk_create"])
             return original(self, *args, **kwargs)
         objs: Iterable[models.Model] = call.get("objs")
         unique_fields: Sequence[str] | None = call.get("unique_fields")
@@ -64,14 +64,14 @@ def capture_bulk_create(original: Method) -> Method:
             met = _met(model, rows, unique_fields, using) if update_conflicts else []
             earlier = _keys_before_upsert(met or (), using)
             _note_met(batch, model, listeners, family, met)
-            keep_coming(batch, listeners.watches, rows)
+            keep_future(batch, listeners.watches, rows)
             remember_owners(batch, listeners.lists, rows)
             if ignore_conflicts:
                 created, keys = _insert_ignoring(write, model, rows, lambda: write_rows(rows))
             else:
                 created = write.run(lambda: write_rows(rows))
                 keys = [row.pk for row in rows]
-            if met and _met_unseen(model, [key for key in keys or () if key not in earlier], using):
+            if met and _was_updated_unseen(model, [key for key in keys or () if key not in earlier], using):
                 for listener in listeners.plans:
                     batch.lose_track(listener)
             is_new = not (ignore_conflicts or update_conflicts)
@@ -89,7 +89,7 @@ def _note_met(
     family: Sequence[Relative],
     met: Sequence[Rows] | None,
 ) -> None:
-    """Record the stored rows that an upsert may update; ``None`` if they are not known."""
+    """Record the stored rows that an upsert may update. ``met`` is ``None`` if they are not known."""
     using = batch.using
     for member, lookup in family:
         if met is None:
@@ -107,14 +107,14 @@ def _note_met(
 def _insert_ignoring(
     write: CapturedWrite, model: type[models.Model], rows: list[models.Model], insert: Callable[[], Result]
 ) -> tuple[Result, list[Key] | None]:
-    """Insert rows that may conflict with others; return Django's result, and the keys of new rows if known.
+    """Insert rows, ignoring conflicts; return Django's result, and the keys of the new rows or ``None`` if unknown.
 
-    A trigger may cancel an insert, or carry it out by a statement of its own, which returns nothing.
+    A trigger may cancel an insert, or carry it out by another statement, which returns no row.
     """
     using, facts = write.using, facts_of(model, write.using)
     is_sqlite = connections[using].vendor == "sqlite"
     if not (facts.is_ordinary or facts.is_table):
-        return write.run(insert), None  # a rule, or a view, may have no rows to return
+        return write.run(insert), None  # a rule or a view may return no rows
     if is_sqlite and (not facts.is_ordinary or has_wrappers(connections[using])):
         stored = _KeysBefore(model, rows, using)
         return write.run(insert), stored.find_keys()
@@ -134,7 +134,7 @@ def _note_created(
     keys: list[Key] | None,
     is_new: bool,
 ) -> None:
-    """Record rows that were passed in for creation, with their keys if these are known."""
+    """Record the instances that were passed in for creation, with their keys if known."""
     plan, lists, watches = listeners.plan, listeners.lists, listeners.watches
     is_known = keys is not None and not any(key is None or hasattr(key, "resolve_expression") for key in keys)
     if keys is None or not is_known:
@@ -158,11 +158,11 @@ def _note_created(
 
 
 class _KeysBefore:
-    """The keys stored before an insert.
+    """The keys stored before an insert, which show afterwards which rows are new.
 
-    On SQLite no other transaction can write until this one ends, so the keys show which rows are new. An insert that
-    returns its rows would not do. A wrapper of another package may repeat it after rolling back to a savepoint, and
-    SQLite refuses to roll back while a statement has rows to return.
+    This is used on SQLite, where no other transaction can write until this one ends. ``RETURNING`` is not used there: a
+    wrapper of another package may roll back to a savepoint and repeat the insert, and SQLite refuses to roll back while
+    a statement still has rows to return.
     """
 
     def __init__(self, model: type[models.Model], rows: Sequence[models.Model], using: str) -> None:
@@ -188,7 +188,7 @@ class _KeysBefore:
         return list(keys)
 
     def has_others(self, keys: Sequence[Key]) -> bool:
-        """Return whether more rows may be new than those with ``keys``, which the insert has returned.
+        """Return whether rows other than those with ``keys``, which the insert has returned, may be new.
 
         Rows whose keys the database assigns cannot be searched for.
         """
@@ -205,17 +205,17 @@ class _KeysBefore:
 
 
 def _keys_before_upsert(met: Sequence[Rows], using: str) -> set[Key]:
-    """Return the keys of the stored rows that an upsert will update; more may be committed before it runs."""
+    """Return the keys of the stored rows that an upsert will update. Other rows may be committed before it runs."""
     if connections[using].vendor != "postgresql":
-        return set()  # on SQLite nobody can write in between; MySQL is not asked for conflicting rows
+        return set()  # on SQLite no other transaction can write in between; on MySQL the rows are not looked up
     return {key for stored in met for key in stored.values_list("pk", flat=True)}
 
 
-def _met_unseen(model: type[models.Model], keys: Sequence[Key], using: str) -> bool:
-    """Return whether one of the rows with these keys was updated, and not inserted, by this transaction.
+def _was_updated_unseen(model: type[models.Model], keys: Sequence[Key], using: str) -> bool:
+    """Return whether this transaction updated, rather than inserted, one of the rows with these keys.
 
-    Another transaction has committed it since the upsert looked for conflicting rows, so its old groups are unknown.
-    PostgreSQL marks an updated row with the transaction that updated it.
+    Another transaction committed such a row after the conflicting rows were looked up, so its old groups are unknown.
+    PostgreSQL stores the id of the updating transaction in an updated row.
     """
     if connections[using].vendor != "postgresql":
         return False
@@ -235,7 +235,7 @@ def _met(
     fields = [options.pk if name == "pk" else options.get_field(name) for name in unique_fields]
     names = [field.attname for field in fields if isinstance(field, models.Field)]
     if len(names) < len(fields):
-        return None  # Django is about to refuse it.
+        return None  # Django will raise an error.
     values = [tuple(getattr(row, name) for name in names) for row in rows]
     if any(hasattr(value, "resolve_expression") for some in values for value in some):
         return None

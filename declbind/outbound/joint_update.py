@@ -23,11 +23,11 @@ from .writes import CapturedWrite
 
 
 def can_join(plan: Plan, instance: models.Model, using: str) -> bool:
-    """Return whether the events of an instance that is about to be updated are known and can be joined to it.
+    """Return whether one statement can update an instance's row and insert its events.
 
-    They are known if each value that they contain is the instance's and stored unchanged, and if no code of the
-    project may need to see what was written. Nothing is joined under the execute wrappers of other packages, which
-    may look for an ``UPDATE`` or rewrite it.
+    The events must be known before the update: each value in them is the instance's and is stored unchanged, and no
+    code of the project needs to see the written row. It is not done under execute wrappers of other packages, which may
+    look for an ``UPDATE`` or rewrite it.
     """
     state, connection = instance._state, connections[using]
     return (
@@ -72,7 +72,7 @@ def save_in_one(write: CapturedWrite, plan: Plan, instance: models.Model, update
     """Update a row and append its events in one statement.
 
     Returns:
-        False if that is impossible; nothing has been written then.
+        Whether this was possible. If it was not, nothing has been written.
     """
     using = write.using
     connection = connections[using]
@@ -99,10 +99,10 @@ def save_in_one(write: CapturedWrite, plan: Plan, instance: models.Model, update
 
 
 class JointUpdate:
-    """An extension of one update of one row, which inserts the row's events as well.
+    """An extension of the update of one row that also inserts the row's events.
 
     Afterwards, ``is_done`` says whether the update was extended. ``is_missing`` says that the row did not exist, so
-    that there are no events either.
+    neither a row nor an event was written.
     """
 
     def __init__(self, drafts: Sequence[entries.Draft], plan: Plan, connection: Connection) -> None:
@@ -117,7 +117,7 @@ class JointUpdate:
 
     @contextmanager
     def joined(self) -> Iterator[None]:
-        """Extend the first update of the model in the block."""
+        """Extend the first update of the model inside the block."""
         with extended_update(self, self._connection):
             yield
 
@@ -144,7 +144,7 @@ class JointUpdate:
 
 
 def _insert_of(draft: entries.Draft, connection: Connection) -> tuple[str, list[SqlValue]]:
-    """Return the statement that inserts an event if there is a row in ``written``, and its parameters."""
+    """Return the statement that inserts an event if the update wrote a row (``written``), and its parameters."""
     row, values = entries.row_of(draft, connection)
     # With casts: a SELECT treats untyped parameters as text.
     typed = (f"{text}::{entries.TYPES.get(column, 'text')}" for column, text in zip(entries.COLUMNS, row, strict=True))

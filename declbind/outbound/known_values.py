@@ -1,4 +1,4 @@
-"""Detection of saved instances whose values are those that are stored, so that they need not be read back."""
+"""The check whether a saved instance holds the values that are stored, so that its row need not be read back."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ PLAIN_TYPES: Mapping[str, type] = {
 
 
 def stored_row(plan: Plan, instance: models.Model, pk: Column, using: str) -> StoredRow | None:
-    """Return the instance's values as a row, or ``None`` unless they are what the database now holds.
+    """Return the instance's values as a row if they are what the database now holds, otherwise ``None``.
 
     ``pk`` is the field of the primary key of the table that was written.
     """
@@ -54,17 +54,17 @@ def stored_row(plan: Plan, instance: models.Model, pk: Column, using: str) -> St
 
 
 def take_values(plan: Plan, instance: models.Model, pk: Column, using: str) -> StoredRow:
-    """Return the row of an instance that ``is_as_stored``."""
+    """Return the row of an instance for which ``is_as_stored`` is true."""
     values = instance.__dict__
     names = [pk.attname, *(field.attname for field in plan.fields)]
     return StoredRow(plan.model, {name: values[name] for name in names}, using)
 
 
 def is_as_stored(plan: Plan, instance: models.Model, pk: Column, using: str) -> bool:
-    """Return whether the instance's values are what the database now holds, so that they need not be read back.
+    """Return whether the instance's values are what the database now holds, so that its row need not be read back.
 
-    They are if only Django is involved: an ordinary table, methods, fields and descriptors of Django's own, and
-    values that the columns store unchanged. ``pk`` is the field of the primary key of the table that was written.
+    This is true if only Django's code is involved (an ordinary table; methods, fields and descriptors of Django), and
+    if the columns store the values unchanged. ``pk`` is the field of the primary key of the table that was written.
     """
     key = (type(instance), pk, using)
     checks: tuple[_Check, ...] | None = plan.statements.get(key)
@@ -92,7 +92,7 @@ _Check = tuple[str, type | None, _IsPlain | None]
 
 
 def _checks(plan: Plan, cls: type[models.Model], pk: Column) -> tuple[_Check, ...]:
-    """Return the conditions that an instance's values must meet, or nothing if they can never be relied on."""
+    """Return the conditions on an instance's values, or an empty tuple if the values can never be relied on."""
     columns = (pk, *plan.fields)
     if not is_saved_by_django(cls) or not all(_is_djangos_own(cls, column) for column in columns):
         return ()
@@ -101,14 +101,14 @@ def _checks(plan: Plan, cls: type[models.Model], pk: Column) -> tuple[_Check, ..
 
 def is_saved_by_django(cls: type[models.Model]) -> bool:
     """Return whether no code of the project runs between an instance and the statement that saves it."""
-    # A release of Django may lack a method and have another in its place.
+    # Other releases of Django may have other methods here.
     methods = ((getattr(cls, name, None), getattr(models.Model, name, None)) for name in _SAVING)
     return all(own is not None and own is djangos for own, djangos in methods) and (
         cls.__getattribute__ is object.__getattribute__
     )
 
 
-#: The methods of a model that decide what is stored. The others are wrapped by capture, or call these.
+#: The model methods that determine what is stored. Capture wraps the others, or they call these.
 _SAVING = ("_do_update", "_do_insert")
 #: The descriptor that Django puts on a class for a column that keeps its value unchanged.
 _DESCRIPTORS = (
@@ -118,7 +118,7 @@ _DESCRIPTORS = (
 
 
 def _is_djangos_own(cls: type[models.Model], column: Column) -> bool:
-    """Return whether a column keeps the instance's value, so that the database does not compute it itself."""
+    """Return whether a column stores the instance's value, and not one that the database computes."""
     return (
         not column.generated
         and type(column).__module__.startswith("django.")

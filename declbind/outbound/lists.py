@@ -1,7 +1,7 @@
 """Rows whose many-to-many lists change with rows of a through model.
 
-``set()`` of a list removes rows and adds others. It is reported when it is done, as one change of each row that owns
-a list. A list with the same contents as before is not reported.
+``set()`` of a list removes and adds through rows. When it is finished, it is reported as one change of each row that
+owns the list. A list whose contents are unchanged is not reported.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from declbind.serializers.lists import list_columns
 from declbind.stored_rows import value_of
 
 from .batch import Batch
-from .hooks import note_unread
+from .hooks import note_unknown_call
 from .index import Index, current_index, known_index
 from .places import is_logged
 from .plans import Plan
 from .seams import HOOKED
 from .writes import CapturedWrite, find_begun
 
-#: Pairs of (row that has the list, listed row).
+#: Pairs of keys: the row that owns the list, and the listed row.
 Pairs = set[tuple[Key, Key]]
 
 
@@ -36,7 +36,7 @@ P = ParamSpec("P")
 
 
 class ListManager(Protocol):
-    """The manager of one row's list, of a class that Django makes for each list."""
+    """The manager of one row's many-to-many list. Django makes a class for each list."""
 
     through: type[models.Model]
     instance: models.Model
@@ -44,18 +44,21 @@ class ListManager(Protocol):
 
 
 class ListChange(CapturedWrite):
-    """The ``set()`` of a list: what it has removed and added so far. The subject is the through model."""
+    """A call of ``set()`` on a list: the through rows that it has removed and added so far.
+
+    The subject is the through model.
+    """
 
     def __init__(self, connection: Connection, index: Index) -> None:
         super().__init__(connection, index)
         self._pairs: dict[tuple[type[models.Model], ListField], tuple[Plan, Pairs, Pairs]] = {}
 
     def remember(self, plan: Plan, listed: ListField, owners: Iterable[Key]) -> None:
-        """Read the groups of rows before their list is changed, if code makes them."""
+        """Read the groups of rows before their list is changed, if project code computes the groups."""
         self.batch.remember(plan, owners, plan.outlets_of(listed))
 
     def note(self, plan: Plan, listed: ListField, rows: ThroughRows, came: bool) -> None:
-        """Record through rows that are about to be deleted, or that were inserted."""
+        """Record through rows that are about to be deleted, or, with ``came``, that were inserted."""
         _, gone, new = self._pairs.setdefault((plan.model, listed), (plan, set(), set()))
         pairs = _pairs(listed, rows, self.using)
         if not came:
@@ -73,9 +76,10 @@ class ListChange(CapturedWrite):
 def keep_owners(
     batch: Batch, lists: Iterable[tuple[Plan, ListField]], rows: ThroughRows, came: bool = False, is_after: bool = False
 ) -> None:
-    """Record the rows that own what is listed by through rows, given as a query set or as instances.
+    """Record the rows that own the lists in which through rows appear. The through rows are a query set or instances.
 
-    Call it before through rows are deleted or changed, and again ``is_after`` the change or after they ``came``.
+    Call it before through rows are deleted or changed. Call it with ``is_after`` after a change, and with ``came``
+    after an insert.
     """
     for plan, listed in lists:
         through = through_of(listed)
@@ -89,7 +93,7 @@ def keep_owners(
 
 
 def remember_owners(batch: Batch, lists: Iterable[tuple[Plan, ListField]], rows: Iterable[models.Model]) -> None:
-    """Read the groups of the rows that will own new through rows, if code makes their groups."""
+    """Read the groups of the rows that will own new through rows, if project code computes the groups."""
     for plan, listed in lists:
         if any(outlet.has_group_code for outlet in plan.outlets_of(listed)):
             through = through_of(listed)
@@ -120,7 +124,7 @@ def capture_list_manager(original: Callable[P, type[ListManager]]) -> Callable[P
         if hasattr(manager, "set"):
             manager.set = _capture_set(manager.set)
         else:
-            note_unread(HOOKED["create_forward_many_to_many_manager"])
+            note_unknown_call(HOOKED["create_forward_many_to_many_manager"])
         return manager
 
     return create_forward_many_to_many_manager

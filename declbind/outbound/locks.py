@@ -1,4 +1,4 @@
-"""The write lock of a database that has one for all writers, and errors that end a transaction."""
+"""SQLite's lock for all writers, and the recognition of errors that end a transaction."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class _PsycopgConnection(Protocol):
 
 
 def take_write_lock(using: str) -> None:
-    """Wait for SQLite's write lock, before the first read of a transaction that is going to write.
+    """Wait for SQLite's write lock before a transaction makes its first read, if it is going to write.
 
     In SQLite's default mode, a transaction that reads first and writes later fails at once if another one wrote in
-    between, whatever the timeout. A read of capture would cause that failure in a write that otherwise waits for its
-    lock. Call it inside a transaction on the database of the log; it does nothing on other databases.
+    between, whatever the timeout. Without this, a read of capture would make the application's write fail in that way.
+    Call it inside a transaction on the database of the log; it does nothing on other databases.
     """
     connection = connections[using]
     if connection.vendor == "sqlite" and (getattr(connection, "transaction_mode", None) or "DEFERRED") == "DEFERRED":
@@ -46,9 +46,9 @@ def take_write_lock(using: str) -> None:
 def ends_transaction(error: BaseException, using: str) -> bool:
     """Return whether an error has ended the open transaction, so that nothing more may be written in it.
 
-    Capture must not swallow such an error. MySQL and MariaDB roll the transaction back and would run the statements
-    that follow in a new one: the host's earlier writes would be lost silently. PostgreSQL refuses the statements
-    that follow, with errors that do not give the reason.
+    Capture must not suppress such an error. MySQL and MariaDB have rolled the transaction back and would run the
+    following statements in a new one, so the host's earlier writes would be lost silently. PostgreSQL refuses the
+    following statements, with errors that do not name the cause.
     """
     connection = transaction.get_connection(using)
     if connection.needs_rollback:

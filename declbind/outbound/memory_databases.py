@@ -1,8 +1,8 @@
-"""SQLite databases in memory: which threads and processes see them, and how threads alternate in using one.
+"""SQLite databases in memory: which threads and processes share them, and how threads take turns.
 
-Threads that share a database in memory share its cache. SQLite then refuses statements that would have to wait, at
-once and whatever the timeout: ``database table is locked``. The threads of declbind therefore use such a database
-while no other thread executes a statement in it, and other threads wait for them.
+Threads that share a database in memory share its cache. SQLite then refuses a statement that would have to wait for
+another thread: ``database table is locked``, at once and whatever the timeout. The threads of declbind therefore use
+such a database only while no other thread executes a statement in it, and other threads wait for them.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ Reach = Literal["everybody", "process", "thread"]
 #: The longest time that a statement waits for a thread of declbind, in seconds: the wait must never become a deadlock.
 _PATIENCE = 10.0
 
-#: Held by a thread of declbind for a unit of work, and by any other thread for a statement.
+#: The lock by which threads take turns. A thread of declbind holds it for a unit of work, any other thread for a
+#: statement.
 _turn = threading.RLock()
 #: The aliases of databases that the threads of this process share.
 _shared: set[str] = set()
 
 
 def reach_of(using: str) -> Reach:
-    """Return which threads see the database: those of every process, those of this process, or one only."""
+    """Return which threads see the same database: those of every process, those of this process, or one thread only."""
     return _reach_of(connections[using])
 
 
@@ -47,12 +48,12 @@ def _reach_of(connection: Connection) -> Reach:
 
 
 def is_test_database(using: str) -> bool:
-    """Return whether Django's test runner made the database, in which case the settings may name a file."""
+    """Return whether Django's test runner created the database, so that outside tests the settings may name a file."""
     return str(connections[using].settings_dict["NAME"] or "").startswith(_TEST_DATABASE)
 
 
 def describe_memory(using: str) -> str:
-    """Return a sentence about a database that sockets cannot be served from; empty if they can."""
+    """Return a sentence that explains why sockets cannot be served from a database in memory, or "" if they can."""
     if reach_of(using) != "thread":
         return ""
     name = connections[using].settings_dict["NAME"]
@@ -64,7 +65,7 @@ def describe_memory(using: str) -> str:
 
 @contextlib.contextmanager
 def take_turn() -> Iterator[None]:
-    """Keep other threads from executing statements in a shared database in memory during the block."""
+    """Keep other threads from executing statements in a shared database in memory inside the block."""
     if not _shared:
         yield
         return
@@ -85,7 +86,7 @@ _execute_in_turn.declbind_leaves_text = True  # type: ignore[attr-defined]
 
 
 def _watch(connection: Connection, **kwargs: object) -> None:
-    # Not by its alias, which may be missing from the settings: servers and tests make connections of their own.
+    # The alias is not used, because servers and tests make connections whose alias is not in the settings.
     if _reach_of(connection) == "process":
         _shared.add(connection.alias)
         if _execute_in_turn not in connection.execute_wrappers:
@@ -94,5 +95,5 @@ def _watch(connection: Connection, **kwargs: object) -> None:
 
 
 def install() -> None:
-    """Install the turn-taking of threads for each database in memory that the process connects to."""
+    """Make threads take turns in each database in memory that the process connects to."""
     connection_created.connect(_watch, dispatch_uid="declbind.memory_databases")

@@ -1,9 +1,9 @@
 """Open transactions that have already written.
 
-A process picks up an edit of a binding at its next write. If nothing was bound before that, earlier writes of the
-same transaction have no events, and nobody sees them until the commit. How long an edit affects clients therefore
-depends on the transactions that are open across it. On SQLite there are none: an edit waits until all other writers
-have committed.
+A process applies an edit of a binding at its next write. If the model was not bound before, earlier writes of the same
+transaction have no events, and clients cannot see the rows until the commit. Until all transactions that were open at
+the edit have ended, clients may therefore miss rows. On SQLite there are none, because an edit waits until all other
+writers have committed.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _PRESENT = {
     "postgresql": "SELECT pg_snapshot_xmax(pg_current_snapshot())::text",
     "mysql": "SELECT CAST(NOW() AS CHAR)",
 }
-#: PostgreSQL numbers the transactions of all its databases together. MySQL and MariaDB record only the second in which
-#: a transaction began. The answer may therefore be True without need.
+#: The result may be True without need: PostgreSQL numbers the transactions of all its databases together, and MySQL and
+#: MariaDB record only the second in which a transaction began.
 _ARE_OPEN = {
     "postgresql": "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::numeric < %s::numeric",
     "mysql": "SELECT EXISTS (SELECT 1 FROM information_schema.innodb_trx"
@@ -39,21 +39,21 @@ _OLDEST = {
 
 
 def present_moment(using: str) -> str | None:
-    """Return the present moment in the database's terms, for ``are_open``, or ``None`` if it is not needed."""
+    """Return the present moment in the form that ``are_open`` takes, or ``None`` if the database needs no check."""
     found = _ask(_PRESENT, (), using)
     return None if found is None else str(found)
 
 
 def are_open(moment: str, using: str) -> bool:
-    """Return whether a transaction that wrote before a moment is still open; blocks on the database.
+    """Return whether a transaction that wrote before a moment is still open. Blocks on the database.
 
-    On MySQL and MariaDB the database's user needs the privilege ``PROCESS``; without it the answer is False.
+    On MySQL and MariaDB, False is returned if the database's user lacks the privilege ``PROCESS``.
     """
     return bool(_ask(_ARE_OPEN, (moment,), using))
 
 
 def oldest_seconds(using: str) -> float:
-    """Return for how many seconds the oldest of these transactions has been open, 0 if there is none.
+    """Return for how many seconds the oldest open transaction that has written has been open; 0 if there is none.
 
     PostgreSQL shows transactions of the same role, and to a role with ``pg_read_all_stats`` those of others.
     """

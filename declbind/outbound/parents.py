@@ -1,7 +1,7 @@
-"""Capture of the parents' tables in a child's save, which Django writes before the child's own table.
+"""Capture of the parents' tables, which Django writes before the child's own table when a child is saved.
 
-The child's groups may depend on a parent's columns, so they are read before the first table is written. The events
-of the row are appended when its own table is written (see ``saves``).
+The child's groups may depend on a parent's columns, so they are read before the first table is written. The events of
+the row are appended after its own table is written (see ``saves``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from declbind.django_types import Key, Method
 from . import log
 from .batch import Batch
 from .drafts import Groups
-from .hooks import note_unread
+from .hooks import note_unknown_call
 from .index import Relative, TableListeners, current_index
 from .locks import take_write_lock
 from .saved_rows import key_in, old_groups
@@ -27,15 +27,15 @@ SAVE_PARENTS = HOOKED["_save_parents"]
 
 
 class ChildSave(CapturedWrite):
-    """The save of a child's row, from its parents' tables to its own. The subject is the instance.
+    """The save of a child row, from its parents' tables to its own. The subject is the instance.
 
-    Its batch holds the rows that are related by the child's own table.
+    The batch holds the rows that are related through the child's own table.
 
     Attributes:
         listeners: The listeners of the child's own table.
         old: The row's groups before the save.
-        parents: The listeners and old groups of those parents that have parents themselves, on which their groups
-            may depend.
+        parents: The listeners and old groups of the parents that have parents themselves, because their groups may
+            depend on those.
     """
 
     listeners: TableListeners
@@ -44,7 +44,7 @@ class ChildSave(CapturedWrite):
 
 
 def capture_save_parents(original: Method) -> Method:
-    """Wrap ``Model._save_parents``: read a child row's old groups first, which may depend on a parent's columns."""
+    """Wrap ``Model._save_parents`` to read the child row's groups first, which may depend on a parent's columns."""
 
     @functools.wraps(original)
     def _save_parents(
@@ -60,7 +60,7 @@ def capture_save_parents(original: Method) -> Method:
             return original(self, cls, using, update_fields, force_insert)
         args, kwargs = (cls, using, update_fields, force_insert, *more), named
         if cls is None or using is None:
-            note_unread(SAVE_PARENTS)
+            note_unknown_call(SAVE_PARENTS)
             return original(self, *args, **kwargs)
         if not cls._meta.parents:
             return original(self, *args, **kwargs)
@@ -68,7 +68,7 @@ def capture_save_parents(original: Method) -> Method:
             return original(self, *args, **kwargs)
         write, pk = ChildSave(connections[using], current_index()), key_in(cls, self)
         listeners = write.listeners = write.listeners_of(cls)
-        others = others_of(listeners.family, cls, cls)
+        others = unsaved_children(listeners.family, cls, cls)
         between = {
             parent: (found, key)
             for parent, key in _parents_with_keys(self, cls, {})
@@ -96,9 +96,9 @@ def capture_save_parents(original: Method) -> Method:
 def _parents_with_keys(
     instance: models.Model, cls: type[models.Model], keys: dict[str, Key]
 ) -> Iterator[tuple[type[models.Model], Key]]:
-    """Yield the parents of a model, and theirs, with the keys by which ``instance`` will be saved there.
+    """Yield all ancestors of a model, with the keys under which ``instance`` will be saved in their tables.
 
-    ``keys`` are the keys that Django has yet to copy from a child's link, by attribute (as ``Model._save_parents``
+    ``keys`` are the keys, by attribute, that Django has yet to copy from a child's link (as ``Model._save_parents``
     does).
     """
     for parent, link in cls._meta.parents.items():
@@ -110,10 +110,12 @@ def _parents_with_keys(
         yield from _parents_with_keys(instance, parent, keys)
 
 
-def others_of(family: Sequence[Relative], table: type[models.Model], concrete: type[models.Model]) -> list[Relative]:
-    """Return the listeners whose rows are children of a table's rows and which this save does not write.
+def unsaved_children(
+    family: Sequence[Relative], table: type[models.Model], concrete: type[models.Model]
+) -> list[Relative]:
+    """Return the listeners for child rows of a table that this save does not write.
 
-    Children of the model that is saved are reported when their own table is saved, whatever other table has changed.
+    Child rows of the saved model itself are reported when their own table is saved.
     """
     if not family or (len(family) == 1 and family[0].lookup == "pk"):
         return []
@@ -131,8 +133,8 @@ def read_others(batch: Batch, others: list[Relative], pk: Key) -> None:
             batch.will_change(plan, [pk], lookup)
 
 
-def passes_by(parent: type[models.Model], update_fields: Container[str] | None) -> bool:
-    """Return whether ``save(update_fields=...)`` of a child writes no column of this parent, inherited included."""
+def writes_nothing_of(parent: type[models.Model], update_fields: Container[str] | None) -> bool:
+    """Return whether ``save(update_fields=...)`` of a child writes no column of this parent or of its parents."""
     return update_fields is not None and not any(
         field.name in update_fields or field.attname in update_fields for field in parent._meta.concrete_fields
     )

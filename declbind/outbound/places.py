@@ -1,4 +1,4 @@
-"""Checks whether a write can be logged in the database that it goes to."""
+"""The check whether a write can be logged in the database that it goes to."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ _reported: set[tuple[str, str]] = set()
 
 
 def is_logged(model: type[models.Model], using: str | None) -> bool:
-    """Return whether writes of a model on a database can be logged; log a warning once if a bound model's cannot.
+    """Return whether writes of a model to a database can be logged. If a bound model's cannot, log a warning once.
 
-    A system check finds a router that sends a bound model elsewhere. This finds ``using=`` in the code.
+    The system check only finds a router that sends a bound model elsewhere. This function also finds ``using=`` in the
+    project's code.
     """
     if log.is_here(using):
         return True
@@ -45,6 +46,6 @@ def is_logged(model: type[models.Model], using: str | None) -> bool:
 
 def database_of(rows: Rows) -> str:
     """Return the database that a query set writes to."""
-    query_set: Any = rows  # its stubs lack the private attributes
+    query_set: Any = rows  # The type stubs lack private attributes.
     using: str = query_set._db or router.db_for_write(rows.model, **query_set._hints)
     return using

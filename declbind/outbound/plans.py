@@ -1,4 +1,4 @@
-"""Plans: what capture must know to report a write to one model, built once per registry and model."""
+"""Plans: what capture needs to know to report a write to one model, computed once per registry and model."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class Plan:
     #: The version of the configuration that the plan was built for.
     version: int
     outlets: tuple[Outlet, ...]
-    #: The columns that decide the groups, or ``None`` if a binding's code decides, which may read any column.
+    #: The columns that determine the groups, or ``None`` if project code computes them, which may read any column.
     group_fields: tuple[Column, ...] | None
     #: The columns of groups and data together.
     fields: tuple[Column, ...]
     m2m: tuple[ListField, ...]
-    #: Whether the columns of a row are in one table, shown by a manager that hides and adds nothing.
+    #: Whether a row is in one table, and the base manager neither hides rows nor adds columns.
     is_plain: bool
     #: Whether the base manager shows every row.
     shows_all: bool
@@ -55,7 +55,7 @@ class Plan:
 
     @property
     def needs_old(self) -> bool:
-        """Return whether the stored row must be read before the write: it may leave a group or become hidden."""
+        """Return whether the stored row must be read before the write. It may leave a group or become hidden."""
         return self.group_fields is None or bool(self.group_fields) or not self.shows_all
 
     def outlets_of(self, field: Column) -> tuple[Outlet, ...]:
@@ -63,7 +63,7 @@ class Plan:
         return tuple(outlet for outlet in self.outlets if field in outlet.binding.bound_fields())
 
     def outlets_watching(self, hop: Hop) -> tuple[Outlet, ...]:
-        """Return the outlets whose rows are sent again by way of a relation."""
+        """Return the outlets whose rows are sent again when the row that the relation ``hop`` leads to is written."""
         return tuple(outlet for outlet in self.outlets if hop in outlet.binding.resolved().also)
 
 

@@ -1,8 +1,8 @@
-"""The doorbell, and the sequencer that runs without sockets.
+"""The doorbell, and the sequencer for processes without sockets.
 
-A doorbell only asks readers to read the log. It may be lost and never blocks the writer, and every reader polls every
-``POLL_SECONDS`` anyway. It reaches the hubs of this process through their event loops, and other processes through the
-channel layer, if there is one.
+The doorbell only tells readers to read the log. A ring may be lost and never blocks the writer, because every reader
+also polls every ``POLL_SECONDS``. It reaches the hubs of this process through their event loops, and other processes
+through the channel layer, if there is one.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ logger = logging.getLogger("declbind")
 DOORBELL_GROUP = "declbind.doorbell"
 DOORBELL_TYPE = "declbind.ring"
 TRIM_SECONDS = 15.0
-#: The seconds after which a ring is given up. Polling will find the event.
+#: The seconds after which an attempt to ring is abandoned. Polling will find the event.
 RING_SECONDS = 2.0
 RING_PAUSE_SECONDS = 0.005
-#: The seconds without another ring after a failure.
+#: The seconds to wait after a failed ring.
 RETRY_SECONDS = 1.0
 
 _listeners: dict[object, tuple[asyncio.AbstractEventLoop, Callable[[], None]]] = {}
@@ -54,7 +54,7 @@ def ring(using: str) -> None:
 
 
 def wake_here() -> None:
-    """Wake the hubs of this process."""
+    """Wake the hubs of this process. This may be called from any thread."""
     with _listeners_lock:
         listeners = list(_listeners.values())
     for loop, wake in listeners:
@@ -105,7 +105,10 @@ def make_layer() -> Any:
 
 
 class _Ringer:
-    """A thread that sends doorbells, with its own loop and layer. Pending rings are joined into one."""
+    """A thread that sends rings to the channel layer, with its own event loop and layer.
+
+    Rings that are requested while one is being sent are joined into one.
+    """
 
     def __init__(self) -> None:
         self._wanted = threading.Event()
@@ -139,7 +142,7 @@ class _Ringer:
             except Exception as error:
                 layer = None
                 logger.info("The doorbell could not be rung, hubs will poll: %s", error)
-                # Each attempt costs as much as a dozen writes, and polling does not need it.
+                # Wait, because each attempt costs as much as a dozen writes, and polling works without it.
                 time.sleep(RETRY_SECONDS)
 
     @staticmethod
@@ -151,7 +154,7 @@ _ringer = _Ringer()
 
 
 def _begin_anew() -> None:
-    """Reset in a forked child what belongs to the parent: the thread, the loops, and locks that may be held."""
+    """Reset the state that a forked child inherits: the parent's thread and loops, and locks that may be held."""
     global _ringer, _listeners_lock
     _ringer, _listeners_lock = _Ringer(), threading.Lock()
     _listeners.clear()
@@ -162,7 +165,7 @@ if hasattr(os, "register_at_fork"):  # Windows has no fork.
 
 
 def run_once(using: str) -> int:
-    """Number waiting events; return how many events got a number."""
+    """Number the waiting events; return the number of events that got a number."""
     total = 0
     while count := sequencer.sequence(using):
         total += count

@@ -12,11 +12,11 @@ from declbind.models import Activity, Connection, IdempotencyKey, Node, Traffic,
 from . import log
 from .expiry import expire_values
 
-#: The number of closed connections that are kept, and how many are deleted at once.
+#: The number of closed connections that are kept, the size of a batch of deletes, and the batches in one sweep.
 CLOSED_KEPT, CLOSED_BATCH, CLOSED_BATCHES = 20_000, 5_000, 20
 #: The close code of a lost connection (RFC 6455, section 7.4.1).
 LOST = 1006
-#: How long counts are kept, by the seconds that each row covers, and how many rows one sweep deletes.
+#: How many seconds counts are kept, by the number of seconds that a row covers, and how many rows one sweep deletes.
 ACTIVITY_SECONDS = {1: 600, 60: 86_400}
 ACTIVITY_BATCH = 1_000
 #: How many days a place in the code that wrote without an event is kept.
@@ -24,7 +24,7 @@ UNSEEN_DAYS = 7
 
 
 def sweep(using: str) -> int:
-    """Delete rows that are older than their retention: events, traffic, counts, keys, dead processes.
+    """Delete rows that are older than their retention: events, traffic, counts, idempotency keys, dead processes.
 
     Returns:
         The number of events that were deleted or examined for values to remove.
@@ -69,7 +69,8 @@ def _sweep_connections(using: str, now: datetime) -> None:
     edge = closed.values_list("closed_at", flat=True)[CLOSED_KEPT : CLOSED_KEPT + 1].first()
     oldest = max(filter(None, (edge, now - timedelta(seconds=settings.RETENTION_SECONDS))))
     old = closed.filter(closed_at__lt=oldest).order_by("closed_at").values_list("pk", flat=True)
-    # Clients may come and go faster than one batch per sweep. The limit is for the thread, which also reads the log.
+    # Connections may end faster than one batch per sweep. The number of batches is limited, because the thread also
+    # reads the log.
     for _ in range(CLOSED_BATCHES):
         some = list(old[:CLOSED_BATCH])
         rows.filter(pk__in=some).delete()

@@ -1,7 +1,7 @@
 """Reading of stored rows, limited to the columns that a plan needs.
 
-Rows are read as the values of their columns. Neither the managers of a model nor its instances take part. A base
-manager that hides rows is queried for their keys only.
+Rows are read as column values, without the model's managers and without making instances. If the base manager hides
+rows, it is queried only for the keys of the visible ones.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def reading(plan: Plan, using: str) -> AbstractContextManager[object]:
 
 
 def load_rows(plan: Plan, pks: Iterable[Key], fields: Sequence[Column] | None, using: str) -> dict[Key, StoredRow]:
-    """Read rows by key, only the columns of ``fields`` (all for ``None``), locked if the database can.
+    """Read rows by key, and lock them if the database can.
 
-    Rows that the base manager of their model hides are left out. Like all reads here, it may raise any error of the
-    database or of a manager; the transaction stays usable.
+    Only the columns of ``fields`` are read (``None`` means all). Rows that the base manager hides are left out. Like
+    all reads here, this may raise any error of the database or of a manager; the transaction stays usable.
     """
     rows: dict[Key, StoredRow] = {}
     for some in in_batches(pks, using):
@@ -66,7 +66,7 @@ def load_row(plan: Plan, pk: Key, fields: Sequence[Column] | None, using: str) -
 
 
 def all_rows(model: type[models.Model], using: str) -> Rows:
-    """Return the rows of a model, whatever its managers hide or add."""
+    """Return all rows of a model, regardless of its managers."""
     return models.QuerySet(model, using=using)
 
 
@@ -79,7 +79,8 @@ def read_rows(
 ) -> list[StoredRow]:
     """Return the rows of a query set that the base manager shows.
 
-    If there are more than ``limit``, more than ``limit`` are returned, some of which may be hidden.
+    With a ``limit``, at most one row more than the limit is read, to show that there are too many; some of the rows may
+    then be hidden ones.
     """
     using = rows.db
     with reading(plan, using):
@@ -102,9 +103,9 @@ def stream_rows(plan: Plan, rows: Rows, fields: Sequence[Column] | None) -> Iter
 
 
 def shows_every_row(plan: Plan, using: str) -> bool:
-    """Return whether the base manager of a plan's model hides no row, judging by its current query.
+    """Return whether the base manager of a plan's model hides no row, according to its current query.
 
-    A manager of the project may exist to make other instances, or to rename columns, and restrict nothing.
+    A manager of the project may exist only to make other instances or to rename columns.
     """
     if plan.shows_all:
         return True
@@ -151,7 +152,7 @@ def _columns_of(
 
 
 def _expect_columns(model: type[models.Model], names: Iterable[str], connection: Connection) -> None:
-    """Raise for missing columns: SQLite would return the text of a quoted name instead."""
+    """Raise an error for missing columns, because SQLite would return the text of the quoted name instead."""
     missing = facts_of(model, connection.alias).missing
     if missing and not missing.isdisjoint(names):
         raise LookupError(f"Expected the columns of {model._meta.label} in its table, got none for {sorted(missing)}.")
@@ -204,7 +205,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class RowStatement:
-    """The one query that most saves of a bound row need, prepared once: a query set takes ten times longer."""
+    """The query that most saves of a bound row need, prepared once, because a query set takes ten times longer."""
 
     sql: str
     columns: Columns
@@ -233,8 +234,8 @@ class RowStatement:
 def keys_of(rows: Rows, using: str, column: str = "pk") -> Selection | list[Key]:
     """Return the keys of rows that are about to be written, as a query for a subquery or as a list.
 
-    Call it in the transaction of the write. MySQL and MariaDB read a subquery from the snapshot of the transaction,
-    but write to rows in their present state. There the keys are read at once, and their rows locked.
+    Call it in the transaction of the write. MySQL and MariaDB read a subquery from the snapshot of the transaction, but
+    write to the present state of the rows. On these databases the keys are read at once, and their rows locked.
     """
     keys = rows.order_by().values(column)
     keys.query.select_for_update = False

@@ -1,4 +1,4 @@
-"""The row that a save writes: its groups before the write, and its events after it."""
+"""The row that a save writes: its groups before the write, and its events after the write."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from .rows import load_row
 
 
 def old_groups(plan: Plan | None, pk: Key, using: str) -> Groups | None:
-    """Return the groups of the stored row, or ``None`` if there is none; empty if the diff does not need them."""
+    """Return the groups of the stored row, or ``None`` if there is no row.
+
+    The result is empty if the old groups are not needed.
+    """
     if plan is None or not plan.needs_old:
         return {}
     try:
@@ -34,14 +37,14 @@ def draft_saved(
 ) -> list[Draft]:
     """Return the events of a saved instance.
 
-    ``as_given`` says that the instance's values may differ from those of the row.
+    If ``as_given`` is true, the instance's values may differ from the stored ones, so the row is read back.
     """
     pk = key_in(cls, instance)
-    # A second parent has a primary key of its own, under which its lists are kept.
+    # A second parent has its own primary key, and its many-to-many lists refer to that key.
     is_other_row = bool(plan.m2m) and pk != instance.pk
     try:
         row = None
-        # A row that its manager hides is not visible to clients, whatever the instance holds.
+        # Clients do not see a row that its base manager hides, whatever values the instance has.
         if plan.shows_all and not (as_given or is_other_row):
             row = stored_row(plan, instance, cls._meta.pk, using)
         if row is None and pk is not None:

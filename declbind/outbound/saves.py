@@ -1,7 +1,7 @@
 """Capture of ``Model.save``: the row's old groups, the write and its events, in one transaction.
 
-The hook is at ``Model._save_table``, which writes one table. A signal is too late: if a receiver saves again, its
-save would be reported before the write that caused it.
+The hook is at ``Model._save_table``, which writes one table. ``post_save`` is too late: if a receiver saves another
+row, that save would be reported before the write that caused it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from django.db import connections, models
 from declbind.conf import settings
 from declbind.django_types import Key, Method, concrete_model
 
-from .also import both_ways, keep_coming, keep_watching
+from .also import both_ways, keep_future, keep_watching
 from .catalog import facts_of
 from .drafts import Groups
-from .hooks import Arguments, note_unread
+from .hooks import Arguments, note_unknown_call
 from .index import Index, Relative, current_index, known_index
 from .joint_update import can_join, save_in_one
 from .lists import keep_owners, remember_owners
-from .parents import ChildSave, others_of, passes_by, read_others
+from .parents import ChildSave, read_others, unsaved_children, writes_nothing_of
 from .places import is_logged
 from .plans import Plan
 from .rows import all_rows
@@ -41,7 +41,7 @@ def capture_save_table(original: Method) -> Method:
         table: type[models.Model] | None = call.get("cls")
         using: str | None = call.get("using")
         if table is None or using is None:
-            note_unread(SAVE_TABLE)
+            note_unknown_call(SAVE_TABLE)
             return original(self, *call.args, **call.kwargs)
         if not is_logged(table, using):
             return original(self, *call.args, **call.kwargs)
@@ -74,7 +74,7 @@ def capture_save_table(original: Method) -> Method:
     ) -> object:
         # Most models are unbound; their saves return here, before anything is made for ``save_bound``. A model with
         # parents continues, because something may have been read under a configuration that is no longer in force.
-        # The arguments are spelled out because packing them takes twice as long.
+        # The parameters are listed by name, because packing them into a tuple takes twice as long.
         index = known_index()
         if index is not None and cls is not None and not index.bound[cls] and not (cls._meta.parents or more or named):
             return original(self, raw, cls, force_insert, force_update, using, update_fields)
@@ -85,12 +85,12 @@ def capture_save_table(original: Method) -> Method:
 
 
 class _TableSave:
-    """The save of one table of an instance, its own model's or a parent's, and what is reported of it.
+    """The save of one table of an instance (its own or a parent's), and the events of that save.
 
     Attributes:
         write: The captured write that this table belongs to. For a child's own table, it is the write of all its
-            tables, which ends here.
-        is_left_to_triggers: Whether only the triggers report it, if the update finds them in place.
+            tables, which ends with this one.
+        is_left_to_triggers: Whether only the triggers report the save, provided the update finds them installed.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class _TableSave:
             may_be_known = table._meta.db_table in index.marked.tables and self._is_plain_update()
             self._listeners = self.write.listeners_of(table, may_be_known=may_be_known)
             self.is_left_to_triggers = may_be_known and self.write.is_marked and not self._listeners.are_any
-        self._others = others_of(self._listeners.family, table, concrete)
+        self._others = unsaved_children(self._listeners.family, table, concrete)
         #: Counts the updated rows, if Django may consider the row saved although nothing has updated it.
         self._counted: Counted | None = None
 
@@ -137,12 +137,15 @@ class _TableSave:
 
     @property
     def is_reported(self) -> bool:
-        """Return whether the hooks report it now. Rows that span tables are reported with their own table."""
+        """Return whether the hooks report this table.
+
+        A row in several tables is reported with its own table, which is saved last.
+        """
         listeners = self._listeners
         has_listeners = listeners.lists or self._others or listeners.watches or listeners.twins
         if not self._is_captured or (listeners.plan is None and not has_listeners):
             return False
-        return not (self._is_parent and passes_by(self._table, self._update_fields))
+        return not (self._is_parent and writes_nothing_of(self._table, self._update_fields))
 
     @property
     def plan_to_join(self) -> Plan | None:
@@ -164,7 +167,7 @@ class _TableSave:
         return listeners.plan
 
     def read(self) -> None:
-        """Read what the events need from the rows as they are before the write."""
+        """Read the rows before the write, as far as the events need them."""
         listeners, table = self._listeners, self._table
         pk = key_in(table, self._instance)
         is_new = pk is None or self._will_insert()
@@ -186,7 +189,7 @@ class _TableSave:
         if listeners.watches:
             if not is_new:
                 keep_watching(batch, both_ways(listeners.watches), table, [pk])
-            keep_coming(batch, listeners.watches, [self._instance])
+            keep_future(batch, listeners.watches, [self._instance])
 
     def _count_updates(self, plan: Plan, pk: Key | None) -> Counted | None:
         """Read the row before a save that Django considers done although nothing may have updated it.
@@ -201,7 +204,7 @@ class _TableSave:
         return Counted(table)
 
     def _will_insert(self) -> bool:
-        """Return whether Django inserts without looking for a row first (the rule of ``Model._save_table``)."""
+        """Return whether Django inserts without trying an update first (the rule of ``Model._save_table``)."""
         if self._call.get("force_insert"):
             return True
         if self._raw or self._call.get("force_update") or not self._instance._state.adding:
@@ -209,7 +212,7 @@ class _TableSave:
         return all(field.has_default() or field.has_db_default() for field in self._table._meta.pk_fields)
 
     def carry_out(self, original: Method) -> object:
-        """Let Django write the table; return its result, which says whether the row already existed."""
+        """Call Django's method, which writes the table; return its result: whether the row already existed."""
         call = self._call
         counted = self._counted
         with contextlib.nullcontext() if counted is None else extended_update(counted, self._connection):

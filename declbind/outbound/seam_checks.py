@@ -1,4 +1,4 @@
-"""A private or undocumented name of another package, and the check that it is still what declbind needs."""
+"""Seams: the private or undocumented names of other packages, and the check that each is as declbind needs it."""
 
 from __future__ import annotations
 
@@ -79,15 +79,15 @@ class Seam:
         try:
             made = self.make(found) if self.make is not None else found
         except (ImproperlyConfigured, ConnectionDoesNotExist, ImportError):
-            return []  # a database that cannot be used is reported elsewhere
-        except Exception:  # it takes other arguments, or its module lacks something that it uses
+            return []  # other checks report an unusable database
+        except Exception:  # ``make`` failed, because a name that it uses has changed
             return list(self.attributes)
         return [name for name in self.attributes if not _has(made, name)]
 
 
 @dataclass(frozen=True)
 class SeamFault:
-    """A name that is not as expected: the problem, what does not work because of it, and the fix."""
+    """A seam that is not as expected: the problem, its effect, and the fix."""
 
     seam: Seam
     problem: str
@@ -95,7 +95,7 @@ class SeamFault:
 
     @property
     def text(self) -> str:
-        """Return the problem with its effect."""
+        """Return the problem and its effect."""
         return f"{self.problem} {self.seam.effect}"
 
 

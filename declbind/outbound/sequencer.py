@@ -1,10 +1,10 @@
 """Numbering of committed events, and reads of a database state that a number identifies.
 
-Ids become visible out of commit order, so readers go by numbers, which are assigned under the lock of the head row.
-Lock first, *then* read: in the other order, two relays would number the same events. On SQLite ids are numbers.
+Ids become visible out of commit order, so readers use numbers instead, which are assigned under the lock of the head
+row. The lock must be taken *before* the events are read. In the other order, two relays would number the same events.
+On SQLite the ids are the numbers.
 
-A mark of a trigger has no number of its own: the events that are made from it get those of its place (see
-``triggers``).
+A trigger's mark gets no number. The events that are made from it take its place in the order (see ``triggers``).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .log import HeadState, load_head, look
 from .triggers.marks import Mark, convert
 
 SEQUENCE_BATCH = 5_000
-#: Where ids are numbers: how often a read restarts because marks were committed, before it blocks writers.
+#: On SQLite: how often a read is repeated because marks were committed during it, before it blocks writers.
 READ_ATTEMPTS = 3
 #: How long the lock of the head is awaited. Other sequencers hold it for milliseconds.
 LOCK_SECONDS = 2.0
@@ -41,7 +41,7 @@ class NumberingBlockedError(OperationalError):
 
 
 class StaleViewError(Exception):
-    """The events that seem to have no number have one: they were read from an old snapshot of the database."""
+    """Raised if events that seemed to have no number have one, because they were read from an old snapshot."""
 
 
 def sequence(using: str, limit: int = SEQUENCE_BATCH) -> int:
@@ -99,9 +99,9 @@ def sequence(using: str, limit: int = SEQUENCE_BATCH) -> int:
 def _read_committed(connection: Connection) -> None:
     """Make the transaction that begins here see committed data until it holds the head's lock.
 
-    In a stricter isolation level, which the project may have set for its own transactions, two processes that
-    compete for the lock would fail with a serialization error. The reads here would also conflict with the project's
-    writes. MySQL and MariaDB need nothing: their locking reads see the newest rows in every level.
+    The project may have set a stricter isolation level. Under it, two processes that compete for the lock would fail
+    with a serialization error, and the reads here would conflict with the project's writes. MySQL and MariaDB need
+    nothing, because their locking reads see the newest rows in every level.
     """
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
@@ -111,7 +111,7 @@ def _read_committed(connection: Connection) -> None:
 
 
 def _look_for_waiting(using: str) -> tuple[bool, bool]:
-    """Return whether there are events without a number, and whether marks are among them."""
+    """Return whether any event has no number, and whether the log has marks."""
     with connections[using].cursor() as cursor:
         cursor.execute(
             "SELECT EXISTS (SELECT 1 FROM declbind_event WHERE seq IS NULL),"
@@ -122,10 +122,10 @@ def _look_for_waiting(using: str) -> tuple[bool, bool]:
 
 
 def number_events(waiting: models.QuerySet[Event], last: int, limit: int, using: str) -> int:
-    """Number up to ``limit`` events after ``last``, up to the first mark.
+    """Number up to ``limit`` events, starting after the number ``last`` and stopping at the first mark.
 
-    The caller must have taken the head's lock before this reads. One statement reads and numbers. Between two
-    statements a mark could become visible and get a number, and nobody would make its events.
+    The caller must have taken the head's lock before this reads. A single statement reads and numbers. Between two
+    statements a mark could become visible, get a number and never be converted.
     """
     connection = connections[using]
     if connection.vendor == "postgresql":
@@ -147,8 +147,8 @@ def number_events(waiting: models.QuerySet[Event], last: int, limit: int, using:
 def _store_numbers(numbers: Sequence[tuple[int, int]], connection: Connection) -> None:
     """Store the numbers of events, given as pairs of number and id.
 
-    The rows are found by their keys. By any other index, MySQL and MariaDB would wait for the rows of writers that
-    have not committed, and lock the gaps into which they insert. Ids mostly have the same order as numbers, so a few
+    The rows are found by their primary keys. With any other index, MySQL and MariaDB would wait for uncommitted rows of
+    other writers, and lock the gaps into which these insert. Ids mostly have the same order as numbers, so a few
     statements are enough.
 
     Raises:
@@ -178,10 +178,10 @@ def number_with_marks(
     connection: Connection,
     made: Mapping[int, list[entries.Draft]],
 ) -> tuple[int, int]:
-    """Number events like ``number_events``, with new events in the places of marks.
+    """Number events like ``number_events``, and replace marks by their events.
 
-    Reads the rows that ``waiting`` sees, and writes through ``connection``, which holds the head's lock. ``made``
-    holds the events of marks, by id; those of other marks are made here.
+    Reads the rows in ``waiting``, and writes through ``connection``, which holds the head's lock. ``made`` holds events
+    that have already been made, by the mark's id; those of other marks are made here.
 
     Returns:
         The number of rows that waited, and the last number.
@@ -213,16 +213,16 @@ def _convert(marks: models.QuerySet[Event]) -> dict[int, list[entries.Draft]]:
 
 
 def settle(using: str) -> None:
-    """Make the events of all stored marks."""
+    """Convert all stored marks to events."""
     while Event.objects.using(using).filter(kind=Event.MARK).exists():
         if not sequence(using):
             break
 
 
 def settle_marks(using: str) -> int:
-    """Make the events of marks where ids are numbers; return the number of marks.
+    """Convert marks to events on SQLite; return the number of marks.
 
-    Nobody reads past the first mark, so events after it can still move up or down.
+    Readers stop at the first mark, so the ids of later events can still be changed.
     """
     marks = Event.objects.using(using).filter(kind=Event.MARK)
     if not marks.exists():
@@ -251,15 +251,15 @@ def settle_marks(using: str) -> int:
 
 
 def _take_lock(using: str) -> None:
-    """Take SQLite's write lock, in whatever mode transactions begin; after a read the lock could be lost."""
+    """Take SQLite's write lock, whatever the mode of transactions. After a read, taking it could fail."""
     Head.objects.using(using).filter(pk=1).update(seq=models.F("seq"))
 
 
 def _join_crowds(marks: models.QuerySet[Event], using: str) -> None:
-    """Replace the marks of a table by one mark if they exceed the limit for one event each.
+    """Replace the marks of a table by a single mark if there are more than the limit for one event each.
 
-    The writes of one ORM call are counted by themselves. They are reported row by row if the call wrote few rows,
-    however many such calls a transaction makes. All other writes of the table are counted together.
+    The marks of one ORM call are counted separately. If the call wrote few rows, each row is reported, however many
+    such calls a transaction makes. All other marks of the table are counted together.
     """
     many = "kind = 'mark' AND COALESCE(json_extract(data, '$.is_few'), 0) = 0"
     call = "COALESCE(json_extract(data, '$.after'), '')"
@@ -277,7 +277,7 @@ def _join_crowds(marks: models.QuerySet[Event], using: str) -> None:
 
 
 def unsequenced_ids(using: str) -> frozenset[int]:
-    """Return the ids of committed events that have no number yet; always empty on SQLite."""
+    """Return the ids of committed events that have no number yet. On SQLite there are none."""
     if not needs_sequencer(using):
         return frozenset()
     return frozenset(Event.objects.using(using).filter(seq__isnull=True).values_list("id", flat=True))
@@ -290,7 +290,7 @@ def consistent_read(using: str) -> Iterator[None]:
     if connection.in_atomic_block:
         yield
     elif connection.vendor == "sqlite":
-        # atomic() would BEGIN in the mode of the settings, and IMMEDIATE takes the lock that writers wait for.
+        # atomic() would begin in the mode of the settings, and IMMEDIATE would block writers.
         with connection.cursor() as cursor:
             cursor.execute("BEGIN DEFERRED")
             try:
@@ -306,11 +306,12 @@ def consistent_read(using: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def numbered_read(using: str) -> Iterator[HeadState]:
-    """Read a state of the database that an offset of the log identifies, like ``consistent_read``.
+    """Read a state of the database that an offset of the log identifies.
 
-    The state contains the changes of all events up to the given head's offset, and of no later event. Committed
-    events without a number would lie beyond the head while the state contains their rows. A client that resumes from
-    that offset would receive them again. They are therefore numbered here.
+    Yields the head. The state contains the changes of all events up to the head's offset, and of no later event. Events
+    that are committed without a number are therefore numbered first. Otherwise their rows would be in the state while
+    their later numbers were above the offset, and a client that resumes from it would receive the events again.
+    Otherwise this is like ``consistent_read``.
     """
     ensure_head(using)
     if connections[using].in_atomic_block:
@@ -334,10 +335,10 @@ def numbered_read(using: str) -> Iterator[HeadState]:
 
 @contextlib.contextmanager
 def _settled_read(using: str) -> Iterator[HeadState]:
-    """Implement ``numbered_read`` where ids are numbers.
+    """Implement ``numbered_read`` for databases whose ids are the offsets.
 
-    A mark that is committed before the read begins hides its own event and all later ones, while the read sees their
-    rows. A state with a mark in it therefore has no offset, and another one is read.
+    If a mark is committed before the read begins, its event and all later ones cannot be read yet, but their rows are
+    in the state. Such a state has no offset, so the marks are converted and another state is read.
     """
     for _ in range(READ_ATTEMPTS):
         settle(using)
@@ -355,9 +356,9 @@ def _settled_read(using: str) -> Iterator[HeadState]:
 def _number_what_is_seen(using: str, made: Mapping[int, list[entries.Draft]]) -> HeadState:
     """Number the waiting events that the caller's transaction sees, and return its head.
 
-    The transaction must not have made a query yet. Its view of the database begins with its first query, which is
-    made while a second connection holds the lock of the sequencer, so that nobody else can assign numbers in
-    between. The lock is free again when this returns.
+    The transaction must not have made a query yet, because its view of the database begins with its first query. That
+    query is made here while a second connection holds the sequencer's lock, so no other process can assign numbers in
+    between. The lock is released before this returns.
     """
     with contextlib.closing(connections[using].copy()) as other, other.cursor() as cursor:
         other.set_autocommit(False)

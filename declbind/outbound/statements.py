@@ -1,7 +1,7 @@
-"""Extensions of the statements that Django's compilers write: rows that are returned, events that are inserted.
+"""Extensions of the statements that Django's compilers write, so that they return rows or insert events.
 
-A statement is recognised by its query and extended while its compiler writes it. Nothing here reads the text of the
-statement. Execute wrappers and cursors of other packages may put text before or after it, rewrite it or repeat it.
+A statement is recognised by its query and extended by its compiler. The text of the statement is never parsed, because
+execute wrappers and cursors of other packages may add text to it, rewrite it or repeat it.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Extension(Protocol):
         """Return the extended statement and its parameters."""
 
     def finish(self, cursor: Cursor) -> int:
-        """Read what an executed statement returned; return the number of rows that it updated."""
+        """Read the result of the executed statement; return the number of rows that it updated."""
 
 
 class Returned:
-    """The rows that the statements of a block wrote. ``is_complete`` says whether each statement returned its rows."""
+    """The rows that the statements of a block wrote. ``is_complete`` says whether every statement returned its rows."""
 
     def __init__(self, model: type[models.Model], fields: Iterable[Column], connection: Connection) -> None:
         self.rows: list[StoredRow] = []
@@ -86,7 +86,7 @@ class Returned:
 
 
 class Counted:
-    """An extension that leaves updates of a model's own table unchanged, and counts the rows that they write."""
+    """An extension that leaves updates of a model's own table unchanged and counts the rows that they write."""
 
     def __init__(self, model: type[models.Model]) -> None:
         self._model = model._meta.concrete_model
@@ -97,7 +97,7 @@ class Counted:
         return query.get_meta().concrete_model is self._model
 
     def extend(self, sql: str, params: Sequence[SqlValue]) -> tuple[str, Sequence[SqlValue]]:
-        """Return the statement."""
+        """Return the statement unchanged."""
         return sql, params
 
     def finish(self, cursor: Cursor) -> int:
@@ -152,7 +152,7 @@ def _returns_rows(connection: Connection) -> bool:
 
 @contextlib.contextmanager
 def _compilers(connection: Connection, name: str, extend: Callable[[MakeCompiler], MakeCompiler]) -> Iterator[None]:
-    """Make this connection, and so this thread, use other compilers of one name inside the block."""
+    """Replace the compilers with one name on this connection (and thus in this thread) inside the block."""
     original, own = connection.ops.compiler, vars(connection.ops)
     shadowed = own.get("compiler")
 
@@ -176,7 +176,7 @@ def _update_compiler(extension: Extension, base: MakeCompiler) -> MakeCompiler:
 
 @functools.cache
 def _extended_update_class(base: MakeCompiler) -> MakeCompiler:
-    # Each backend has a class of its own, which is known only when it is requested.
+    # Each backend has its own class, which is only known once a compiler is requested.
     class ExtendedUpdate(base):  # type: ignore[misc, valid-type]
         """The compiler of an update that is extended while it is executed."""
 
@@ -232,9 +232,9 @@ def _returning_insert_class(base: MakeCompiler) -> MakeCompiler:
 
 
 def fetch(cursor: Cursor, names: list[str]) -> list[tuple[object, ...]] | None:
-    """Return the rows of the result that has columns of these names, or ``None`` if there is none.
+    """Return the rows of the result set that has columns with these names, or ``None`` if there is none.
 
-    Text that another package put around the statement may have results of its own.
+    There may be other result sets, of text that another package put around the statement.
     """
     while True:
         description = cursor.description
@@ -244,5 +244,5 @@ def fetch(cursor: Cursor, names: list[str]) -> list[tuple[object, ...]] | None:
         try:
             if not cursor.nextset():
                 return None
-        except (AttributeError, NotSupportedError):  # SQLite and psycopg 2 keep one result
+        except (AttributeError, NotSupportedError):  # SQLite and psycopg 2 have a single result set
             return None

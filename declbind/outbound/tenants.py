@@ -1,11 +1,11 @@
 """The tenant of each event: one tenant, or all of them.
 
 An event belongs to the tenant of the connection at the moment of the write. An event of a table that all tenants share
-is for all of them. If the tenant cannot be determined, the event is a ``resync`` without a row, for the tenants that it
-may concern.
+is for all tenants. If the tenant cannot be determined, a ``resync`` without a row is stored for every tenant that may
+be concerned.
 
-Without ``DECLBIND["TENANT"]``, nothing separates tenants. On a backend that switches schemas, no row is sent then: the
-bindings of each write get a fault, and their groups a ``resync``.
+Without ``DECLBIND["TENANT"]``, tenants are not told apart. On a backend that switches schemas, no row is sent then:
+each write is a fault of its bindings, and their groups get a ``resync``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ METHODS = ("set_schema", "set_tenant")
 
 
 class MixedTenantsError(Exception):
-    """A write whose rows cannot be separated from those of other tenants."""
+    """Raised for a write whose rows cannot be told apart from those of other tenants."""
 
     def __init__(self, using: str) -> None:
         engine = type(connections[using]).__module__.removesuffix(".base")
@@ -45,7 +45,7 @@ class MixedTenantsError(Exception):
 
 
 class SwitchedTenantError(Exception):
-    """A write during which the connection was switched to another tenant."""
+    """Raised for a write during which the connection was switched to another tenant."""
 
     def __init__(self, began_in: str, ended_in: str) -> None:
         super().__init__(
@@ -78,12 +78,12 @@ def _is_switcher(module: str) -> bool:
 
 
 def are_mixed(using: str) -> bool:
-    """Return whether the rows of several tenants would be in one log without a way to separate them."""
+    """Return whether the log would hold rows of several tenants that cannot be told apart."""
     return settings.TENANT is None and switches_schemas(using)
 
 
 def present_tenant(using: str) -> str | None:
-    """Return the tenant of a connection, ``None`` if it cannot be determined. Never raises."""
+    """Return the tenant of a connection, or ``None`` if it cannot be determined. Never raises."""
     if settings.TENANT is None:
         return ""
     try:
@@ -93,9 +93,9 @@ def present_tenant(using: str) -> str | None:
 
 
 def address(drafts: Sequence[Draft], using: str, began_in: str | None = None) -> Sequence[Draft]:
-    """Return the events to store for a write: each with its tenant, or others in their place.
+    """Return the events to store for a write: each with its tenant, or a ``resync`` in its place.
 
-    Must be called at the moment of the write. ``began_in`` is the tenant of the connection when the write began.
+    Call it at the moment of the write. ``began_in`` is the tenant of the connection when the write began.
     """
     if settings.TENANT is None:
         return drafts
@@ -119,7 +119,7 @@ def _addressed(draft: Draft, tenant: str) -> Draft:
         return draft._replace(tenant=tenant)
     binding = current_registry().by_stream.get(draft.stream)
     if draft.kind != Event.BULK and (binding is None or _depends_on_tenant(binding)):
-        # Project code may have put values into the data that only this tenant may see.
+        # Project code may have added values to the data that only this tenant may see.
         return _resync(draft, tenancy.EVERYBODY)
     return draft._replace(tenant=tenancy.EVERYBODY)
 
@@ -139,9 +139,9 @@ def _depends_on_tenant(binding: type[Any]) -> bool:
 
 
 def reaches_other_tenants(table: type[models.Model], bound: type[models.Model]) -> bool:
-    """Return whether a write to a table changes the data of rows of another model in every tenant.
+    """Return whether a write to a table changes the data of another model's rows in every tenant.
 
-    Only the rows of the present tenant can be searched. Those of other tenants are out of reach.
+    Only the rows of the present tenant can be queried.
     """
     try:
         return settings.TENANT is not None and tenancy.is_shared(table) and not tenancy.is_shared(bound)
@@ -152,9 +152,9 @@ def reaches_other_tenants(table: type[models.Model], bound: type[models.Model]) 
 def without_rows(
     drafts: Iterable[Draft], using: str, error: Exception | None = None, tenant: str = tenancy.EVERYBODY
 ) -> Sequence[Draft]:
-    """Return the events that may replace others: a ``resync`` of all groups for each binding.
+    """Return one ``resync`` of all groups for each binding, in place of the given events.
 
-    The fault of the binding is recorded, once for each call.
+    For each binding a fault is recorded, once per call.
     """
     found = []
     for stream, draft in {draft.stream: draft for draft in drafts}.items():

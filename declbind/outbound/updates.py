@@ -1,7 +1,7 @@
-"""Capture of ``QuerySet.update`` and ``bulk_update``, and so of ``aupdate`` and the related managers' bulk methods.
+"""Capture of ``QuerySet.update`` and ``bulk_update``, and of methods that call them (``aupdate``, related managers).
 
-Each reads the rows once before the update, and gets them back from the update if the database supports it. With the
-insert of the events, this costs two more queries, whatever the number of rows up to ``BULK_LIMIT``.
+The rows are read once before the update. If the database supports it, the update itself returns them afterwards. With
+the insert of the events, this costs two more queries, for any number of rows up to ``BULK_LIMIT``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from declbind.django_types import Column, Key, Method, Rows, concrete_model
 
 from .also import both_ways, keep_watching
 from .catalog import facts_of
-from .hooks import Arguments, note_unread, takes_options
+from .hooks import Arguments, note_unknown_call, takes_options
 from .index import current_index, known_index
 from .lists import keep_owners
 from .observers import observed
@@ -69,7 +69,7 @@ def capture_update(original: Callable[Concatenate[Rows, P], object]) -> Callable
 
 
 def capture_bulk_update(original: Method) -> Method:
-    """Wrap ``QuerySet.bulk_update``, which updates in batches that are read as one."""
+    """Wrap ``QuerySet.bulk_update``. It updates in batches, whose rows are read together."""
 
     @functools.wraps(original)
     def bulk_update(self: Rows, *args: object, **kwargs: object) -> object:
@@ -78,14 +78,14 @@ def capture_bulk_update(original: Method) -> Method:
             return original(self, *args, **kwargs)
         call = Arguments(HOOKED["bulk_update"], args, kwargs)
         if not {"objs", "fields"} <= call.named.keys():
-            note_unread(HOOKED["bulk_update"])
+            note_unknown_call(HOOKED["bulk_update"])
             return original(self, *args, **kwargs)
         rows: tuple[models.Model, ...] = tuple(call.get("objs"))
         names: list[str] = list(call.get("fields"))
         call = call.replace(objs=rows, fields=names)
         using = database_of(self)
         change = None if not rows or is_covered(self, using) else _Update.build(self, names)
-        # Without listeners, each batch is an update that passes through its own hook.
+        # Without listeners nothing is captured here. Each batch passes through the hook of ``update``.
         if change is None or not change.is_listened_to or any(row.pk is None for row in rows):
             return original(self, *call.args, **call.kwargs)
         write = change.write
@@ -104,14 +104,14 @@ def capture_bulk_update(original: Method) -> Method:
 
 
 def _columns_among(model: type[models.Model], names: Iterable[str]) -> list[str]:
-    """Return the names that are fields, for a method of another package that takes more than fields."""
+    """Return those of ``names`` that are fields. A method of another package may accept other names."""
     fields = model._meta.get_fields()
     known = {"pk", *(field.name for field in fields), *(getattr(field, "attname", "") for field in fields)}
     return [name for name in names if name in known]
 
 
 class _Update:
-    """One update of the rows of a model: the tables that it writes, their listeners, and the rows before it."""
+    """One update of a model's rows: the tables that it writes, their listeners, and the rows before the update."""
 
     def __init__(self, model: type[models.Model], fields: Sequence[Column], write: CapturedWrite) -> None:
         self.write, self.using, self._batch = write, write.using, write.batch
@@ -135,7 +135,7 @@ class _Update:
 
     @property
     def is_listened_to(self) -> bool:
-        """Return whether the hooks report anything of it."""
+        """Return whether the hooks report any part of the update."""
         return bool(self._plans or self._lists or self._watched)
 
     @classmethod
@@ -181,8 +181,8 @@ class _Update:
         return self._batch.guarded(dict.fromkeys(plans), [self._model])
 
     def _read_all(self, rows: Rows) -> list[Key]:
-        """Read the rows of all listeners; return the keys of the call's own rows."""
-        # Not by a manager, which may hide some rows that become visible afterwards.
+        """Read the rows of all listeners; return the keys of the rows that the call updates."""
+        # A manager is not used, because it may hide rows that become visible afterwards.
         keys = load_keys(all_rows(self._model, self.using).filter(pk__in=keys_of(rows, self.using)))
         for plan, lookup, table in self._plans.values():
             found = self._keys_in(table, keys)
@@ -220,7 +220,7 @@ class _Update:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """Collect the rows that the update of the block returns, if that saves reading them again."""
+        """Collect the rows that the update in the block returns, if they then need not be read again."""
         own = self._own
         can_take = own is not None and self._is_alone and own.is_plain and not self._batch.is_by_group(own)
         facts = None if own is None else facts_of(own.model, self.using)
@@ -241,7 +241,7 @@ class _Update:
             self._batch.take(own, returned.rows)
 
     def note_nothing_written(self) -> None:
-        """Record that the update wrote no row of the model, although rows that it matched were read before."""
+        """Record that the update wrote none of the rows that were read before it."""
         self._note_written(())
 
     def _note_written(self, keys: Iterable[Key] | None) -> None:

@@ -1,7 +1,8 @@
 """A captured write: the reads before it, the write itself, and the events that are appended after it.
 
-A connection knows its captured writes in progress. A method that Django calls as part of one is therefore not
-captured again. The calls that make up a write find it, and the detector counts none of their statements.
+Each connection has a list of its captured writes in progress. A method that Django calls as part of such a write is
+therefore not captured again. Hooks use the list to find the write that their call is part of. The detector ignores
+statements of captured writes.
 """
 
 from __future__ import annotations
@@ -28,35 +29,36 @@ from .triggers.reporting import EVERY_TABLE, MarkedCall, Verification, find_trig
 
 #: Above this number, PostgreSQL gets keys as one array instead of a parameter each.
 MAX_PLAIN_KEYS = 100
-#: The writes that a captured write reports itself: none of those made by other methods, the writes of some query sets,
-#: or all writes until it is done.
+#: The nested writes that a captured write reports itself: those of the listed query sets (none if the list is empty),
+#: or all until it ends.
 Covered: TypeAlias = 'Sequence[object] | Literal["all"]'
 Result = TypeVar("Result")
 Row = TypeVar("Row", bound=models.Model)
 
 
 class CapturedWrite:
-    """One write of the ORM. As a context manager it is the transaction of the write.
+    """One write of the ORM. As a context manager, it provides the transaction of the write.
 
     Attributes:
-        using: The database.
-        index: The configuration that the write follows.
+        using: The alias of the database.
+        index: The configuration that applies to the write.
     """
 
     def __init__(self, connection: Connection, index: Index) -> None:
         self.using, self.index = connection.alias, index
         #: Whether triggers report rows of the write.
         self.is_marked = False
-        #: Tables that lack some of their triggers. The hooks report them, and the marks of the others are not
-        #: reported.
+        #: Tables with only some of their triggers. The hooks report them, and marks of the installed triggers are
+        #: ignored.
         self._unreported: set[str] = set()
-        #: The tenant that the connection is in when the write begins.
+        #: The connection's tenant when the write begins.
         self._began_in = present_tenant(connection.alias)
         self._covered: Covered = ()
         self._is_running = False
         self._connection = connection
         self._transaction: transaction.Atomic | None = None
-        #: What the calls of the write have in common, and the block of the transaction in which the first was made.
+        #: The object that identifies the calls of the write, and the transaction block in which the first call was
+        #: made.
         self._subject: object = None
         self._block: transaction.Atomic | None = None
         self._call: MarkedCall | None = None
@@ -64,30 +66,30 @@ class CapturedWrite:
     def listeners_of(self, model: type[models.Model], *, may_be_known: bool = False) -> TableListeners:
         """Return the listeners of a model's own table to which the hooks report.
 
-        If the triggers of the table are installed, they report to the bindings that asked for triggers. With
-        ``may_be_known`` the caller verifies that they are (see ``run_verified``).
+        If the triggers of the table are installed, bindings that use triggers are left out. With ``may_be_known``, a
+        cached result is accepted, and the caller verifies it (see ``run_verified``).
         """
         if not self.is_table_marked(model, may_be_known=may_be_known):
             listeners = self.index.all.of(model)
             if settings.TENANT is not None:
                 for plan in listeners.plans:
                     if reaches_other_tenants(model, plan.model):
-                        self.batch.reach_everybody(plan)
+                        self.batch.include_all_tenants(plan)
             return listeners
         self.is_marked = True
         return self.index.unmarked.of(model)
 
     @cached_property
     def batch(self) -> Batch:
-        """Return the rows that are read before the write, for their events."""
+        """Return the rows that are read before the write, from which the events are made."""
         return Batch(self.using)
 
     def is_table_marked(self, model: type[models.Model], *, may_be_known: bool = False) -> bool:
-        """Return whether the triggers of a model's own table report it."""
+        """Return whether the triggers of a model's own table report the write."""
         table = model._meta.db_table
         marked, plan = self.index.marked.models_of(table), self.index.marked.plan_for(model)
-        # Marks carry the key of one model of the table. The hooks report to bindings of a model with another key.
-        # A trigger's function is shared by all schemas, and its marks do not name a tenant.
+        # Marks carry the key of one model of the table. If another model has a different key, the hooks report to its
+        # bindings. A trigger's function is shared by all schemas, and its marks do not name a tenant.
         if (
             settings.TENANT is not None
             or self.index.is_trial
@@ -101,9 +103,9 @@ class CapturedWrite:
         return found == "all"
 
     def run_verified(self, write: Callable[[], Result], model: type[models.Model]) -> Result:
-        """Carry out an update of one row whose statement checks that the triggers are still installed.
+        """Carry out an update of one row whose statement also checks that the triggers are still installed.
 
-        If they no longer are, the bindings are sent a resync.
+        If they are not, the bindings are sent a resync.
         """
         verification = Verification(model, self.using)
         with extended_update(verification, self._connection):
@@ -119,10 +121,10 @@ class CapturedWrite:
         return result
 
     def begin_call(self, subject: object) -> None:
-        """Begin a write that Django carries out by several calls. The marks of these calls are reported as one change.
+        """Begin a write that Django carries out in several calls, whose marks are reported as one change.
 
-        The other calls find it by its subject (see ``find_begun``), until ``end_call``, ``leave_call``, or the end
-        of the transaction block in which it began.
+        Later calls find the write by its subject (see ``find_begun``) until ``end_call``, ``leave_call``, or the end of
+        the transaction block in which it began.
         """
         under_way, blocks = _under_way(self._connection), self._connection.atomic_blocks
         # If an error occurs between two calls of a write, the write is never ended.
@@ -142,7 +144,7 @@ class CapturedWrite:
             log.ring_after_commit(self._connection)
 
     def leave_call(self) -> None:
-        """Let no further call find the write: this is the last one, or an error has ended it."""
+        """Make the write invisible to further calls, because this is the last one or an error has ended the write."""
         self._block = None
         under_way = _under_way(self._connection)
         if self in under_way:
@@ -150,7 +152,7 @@ class CapturedWrite:
 
     @property
     def _is_begun(self) -> bool:
-        """Return whether calls may find the write: the transaction block in which it began is still open."""
+        """Return whether calls may find the write, because the transaction block in which it began is still open."""
         return self._block is not None and self._block in self._connection.atomic_blocks
 
     def __enter__(self) -> Self:
@@ -170,7 +172,7 @@ class CapturedWrite:
         self._transaction.__exit__(kind, error, traceback)
 
     def run(self, write: Callable[[], Result], covered: Covered = (), is_reported: bool = True) -> Result:
-        """Carry out the write. ``covered`` are the writes inside it that are part of it."""
+        """Carry out the write. ``covered`` are the nested writes that are part of it."""
         under_way = _under_way(self._connection)
         self._covered, self._is_running = covered, True
         under_way.append(self)
@@ -230,10 +232,10 @@ def _under_way(connection: Connection) -> list[CapturedWrite]:
 
 
 def only(rows: models.QuerySet[Row], keys: list[Key] | None, using: str) -> models.QuerySet[Row]:
-    """Narrow a write to the rows that were read; ``None`` means all.
+    """Limit a write to the rows that were read; ``None`` means no limit.
 
-    Between the read and the write another transaction may commit a row that the write would match too, and whose
-    change would be lost. Only SQLite prevents such writes.
+    Between the read and the write, another transaction may commit a row that the write would match as well. The change
+    of that row would not be reported. Only SQLite prevents this by itself.
     """
     connection = connections[using]
     if keys is None or connection.vendor == "sqlite":

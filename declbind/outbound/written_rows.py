@@ -1,4 +1,4 @@
-"""The rows of one model that one call writes: one event for each row, or above a limit one for their groups."""
+"""The rows of one model that one call writes, with one event for each row or, above a limit, one for their groups."""
 
 from __future__ import annotations
 
@@ -28,20 +28,19 @@ Chosen: TypeAlias = "Selection | Sequence[Key]"
 
 @dataclass
 class WrittenRows:
-    """The known facts about the rows of one model that one call writes.
+    """The rows of one model that one call writes, as far as they are known.
 
     Up to ``BULK_LIMIT`` rows have an event each. Above the limit the rows are dropped, and only their groups are
-    collected (``touched``). Methods that read may raise errors of the database or of a manager; ``Batch`` guards
-    them.
+    collected (``touched``). Methods that read may raise errors of the database or of a manager; ``Batch`` handles them.
     """
 
     plan: Plan
     using: str
     #: By key, the groups of the row before the write; ``None`` if no such row was visible.
     before: dict[Key, Groups | None] = field(default_factory=dict)
-    #: Keys of rows that change in something other than their columns, and the bindings that send them.
+    #: Keys of rows that change in something other than their columns, and the bindings that send the change.
     kept: dict[Key, frozenset[Outlet]] = field(default_factory=dict)
-    #: The groups before the write of kept rows whose groups are made by code.
+    #: The groups before the write of those kept rows whose groups are computed by project code.
     places: dict[Key, Groups] = field(default_factory=dict)
     #: The events of deleted rows, by key.
     gone: dict[Key, list[Draft]] = field(default_factory=dict)
@@ -58,10 +57,10 @@ class WrittenRows:
     written: frozenset[Key] | None = None
     #: The keys of rows that were to be deleted and still exist.
     staying: set[Key] = field(default_factory=set)
-    #: Nothing more can be determined.
+    #: Whether the written rows can no longer be determined.
     is_lost: bool = False
-    #: Rows of other tenants, which cannot be read, are affected too.
-    is_for_everybody: bool = False
+    #: Whether rows of other tenants, which cannot be read, are affected too.
+    is_for_all_tenants: bool = False
 
     @property
     def count(self) -> int:
@@ -69,13 +68,13 @@ class WrittenRows:
         return len(self.before) + len(self.kept) + len(self.gone)
 
     @cached_property
-    def everybody(self) -> frozenset[Outlet]:
+    def all_outlets(self) -> frozenset[Outlet]:
         """Return all bindings of the model."""
         return frozenset(self.plan.outlets)
 
     @cached_property
     def image_fields(self) -> tuple[Column, ...]:
-        """Return the columns that are compared: those that are sent, and all others that no code of a field reads."""
+        """Return the columns to compare: those that are sent, and other columns whose fields run no project code."""
         others = (column for column in self.plan.model._meta.concrete_fields if is_stock(column))
         return tuple(dict.fromkeys((*self.plan.fields, *others)))
 
@@ -90,7 +89,7 @@ class WrittenRows:
     def read(
         self, chosen: Chosen, lookup: str, fields: Sequence[Column] | None, keep: Callable[[StoredRow], None]
     ) -> None:
-        """Read rows and pass each to ``keep``; above the limit only their groups are kept."""
+        """Read rows and pass each to ``keep``. Above the limit, only their groups are recorded."""
         plan = self.plan
         if self.touched is None:
             room = settings.BULK_LIMIT - self.count
@@ -106,8 +105,8 @@ class WrittenRows:
             return
         for rows in self._find(chosen, lookup):
             for row in stream_rows(plan, rows, plan.group_fields):
-                self._touch(row, self.everybody)
-                self.many[row.pk] = self.everybody
+                self._touch(row, self.all_outlets)
+                self.many[row.pk] = self.all_outlets
 
     def unknown(self, keys: Iterable[Key], outlets: Iterable[Outlet]) -> list[Key]:
         """Return the keys of rows whose groups before the write are needed and unknown."""
@@ -123,7 +122,7 @@ class WrittenRows:
         self.before, self.kept, self.places, self.gone, self.many = {}, {}, {}, {}, {}
 
     def check_limit(self) -> None:
-        """Switch from rows to groups if there are too many rows."""
+        """Switch from rows to groups if there are more rows than the limit."""
         if self.touched is not None:
             self._to_groups()
         elif self.count > settings.BULK_LIMIT:
@@ -133,7 +132,8 @@ class WrittenRows:
         """Yield query sets which together are the chosen rows."""
         rows = all_rows(self.plan.model, self.using)
         if isinstance(chosen, models.QuerySet):
-            # As a subquery: rows may be chosen by joins and aggregates, and no database locks the result of those.
+            # The keys are a subquery, because rows may be chosen by joins and aggregates, whose results no database can
+            # lock.
             yield rows.filter(**{f"{lookup}__in": chosen.using(self.using)})
             return
         for some in in_batches(chosen, self.using):
@@ -157,7 +157,7 @@ class WrittenRows:
         if not self.is_lost:
             # Rows that were not read before the write are read after it.
             self.moves |= bool(self.kept) or any(groups is None for groups in self.before.values())
-            reporting = [(key, self.everybody) for key in self.before] + list(self.kept.items())
+            reporting = [(key, self.all_outlets) for key in self.before] + list(self.kept.items())
             for key, outlets in reporting:
                 self.many[key] = self.many.get(key, outlets) | outlets
             if not self.plan.needs_old:
@@ -188,16 +188,19 @@ class WrittenRows:
                     self.staying.add(key)
 
     def draft_written(self) -> list[Draft]:
-        """Return the events of existing rows after the write; above the limit none, only groups are collected."""
+        """Return the events of existing rows after the write.
+
+        Above the limit there are none, and only groups are collected.
+        """
         if self.touched is None:
             return self._draft_rows()
         self._touch_moved()
         return []
 
     def draft_groups(self) -> list[Draft]:
-        """Return the events of groups; none up to the limit."""
+        """Return the events that replace those of single rows above the limit; none below it."""
         drafts = [] if self.touched is None else draft_bulk(self.plan, self.touched)
-        return [draft._replace(tenant=ALL_TENANTS) for draft in drafts] if self.is_for_everybody else drafts
+        return [draft._replace(tenant=ALL_TENANTS) for draft in drafts] if self.is_for_all_tenants else drafts
 
     def _draft_rows(self) -> list[Draft]:
         plan, drafts = self.plan, []
@@ -237,5 +240,5 @@ class WrittenRows:
 
 
 def outlets_with_code(outlets: Iterable[Outlet]) -> frozenset[Outlet]:
-    """Return the bindings whose groups are made by code, so that they may depend on other rows."""
+    """Return the bindings whose groups are computed by project code, so that they may depend on other rows."""
     return frozenset(outlet for outlet in outlets if outlet.has_group_code)

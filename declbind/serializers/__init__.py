@@ -16,21 +16,28 @@ from functools import lru_cache
 from django.core.serializers.json import DjangoJSONEncoder
 from django.utils.module_loading import import_string
 
+from declbind import signals
 from declbind.conf import registered_serializers, serializer_names, settings
 from declbind.django_types import Column
 
 from .default import serialize_fields
 from .exact import exact_key
 
-#: Takes the row and the binding.
+#: A callable that takes the row and the binding, and returns JSON values.
 Serializer = Callable[..., Mapping[str, object]]
 
 
 def get_serializer(name: str) -> Serializer:
-    """Return the serializer of a name.
+    """Return the serializer with a name.
+
+    Args:
+        name: The name that records use.
+
+    Returns:
+        The serializer.
 
     Raises:
-        LookupError: No setting and no registration has the name.
+        LookupError: The name is neither in the setting nor registered.
     """
     if name in registered_serializers:
         return registered_serializers[name]
@@ -43,7 +50,9 @@ def get_serializer(name: str) -> Serializer:
 
 
 def register_serializer(name: str, serializer: Serializer) -> None:
-    """Add a serializer from code, as an app's ``ready()`` may do.
+    """Register a serializer from code, for example in an app's ``ready()``.
+
+    The order of the apps does not matter: bindings that name the serializer are validated again.
 
     Args:
         name: The name that records use.
@@ -54,7 +63,9 @@ def register_serializer(name: str, serializer: Serializer) -> None:
     """
     if name in serializer_names() and registered_serializers.get(name) is not serializer:
         raise ValueError(f"Serializer {name!r} exists already; choose another name.")
-    registered_serializers[name] = serializer
+    if name not in registered_serializers:
+        registered_serializers[name] = serializer
+        signals.serializer_registered.send(sender=serializer)
 
 
 @lru_cache(maxsize=64)
@@ -82,7 +93,7 @@ def encode_value(value: object) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        # Half a surrogate pair cannot be sent as text by any driver, but its escape can.
+        # No driver can send a lone surrogate as text, but its escape sequence can be sent.
         text = json.dumps(json.loads(text), separators=(",", ":"))
     return text
 
@@ -90,12 +101,12 @@ def encode_value(value: object) -> str:
 def encode_key(pk: object, field: Column | None = None) -> str:
     """Return the JSON text of a row's key ``pk``, in the form of ``exact_key``.
 
-    ``field`` is the column that holds the key. It writes keys of a class that JSON has no form for.
+    ``field`` is the column that holds the key. It converts keys of classes that have no JSON form.
     """
     return encode_value(exact_key(pk, field))
 
 
-# Kept, because making an encoder costs as much as encoding a row. It has no state.
+# The encoder is reused, because creating one takes as long as encoding a row. It has no state.
 _encoder = DjangoJSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 

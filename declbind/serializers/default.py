@@ -20,7 +20,7 @@ from .exact import MAX_EXACT, SCALARS, exact_key, in_utc, keep_exact
 from .lists import related_keys
 
 AS_THEY_ARE: Final = frozenset({str, bool, float, dt.date, uuid.UUID})
-#: Single values, including lazy text, that Django's JSON encoder has a form for.
+#: The classes of single values that Django's JSON encoder can encode, including lazy text.
 ENCODABLE: Final = (*SCALARS, Promise)
 
 
@@ -35,20 +35,21 @@ class BoundFields(Protocol):
 def serialize_fields(row: AnyRow, binding: BoundFields) -> dict[str, object]:
     """Return ``{field name: value}`` for the bound fields of a stored row.
 
-    A foreign key is the raw key under the field's name. A many-to-many field is a list of keys in their order. A file
-    is its name, bytes are base64, and a range is an object of its bounds. An integer beyond ``2**53 - 1`` is a string.
+    A foreign key is sent as the related key, under the field's name. A many-to-many field is a sorted list of keys. A
+    file is its name, bytes are base64, and a range is an object with its bounds. An integer beyond ``2**53 - 1`` is a
+    string.
     """
     return {field.name: field_value(row, field) for field in binding.bound_fields()}
 
 
 def field_value(row: AnyRow, field: Column) -> object:
-    """Return one field's value of a stored row in a form that the JSON encoder takes."""
+    """Return the value of one field of a stored row, in a form that the JSON encoder accepts."""
     if isinstance(field, models.ManyToManyField):
         target = through_of(field)._meta.get_field(field.m2m_reverse_field_name())
         assert isinstance(target, models.Field)
         return [exact_key(key, target) for key in related_keys(row, field)]
     value = value_of(row, column_of(field).attname)
-    # Most values of most fields are sent unchanged, and every test slows down every save.
+    # Most values are sent unchanged and are handled first, because every check here slows down every save.
     if type(value) is int and -MAX_EXACT <= value <= MAX_EXACT:
         return value
     if type(value) in AS_THEY_ARE:
@@ -57,16 +58,15 @@ def field_value(row: AnyRow, field: Column) -> object:
 
 
 def json_value(field: Column, value: object) -> object:
-    """Return a value of a field in a form that the JSON encoder takes.
+    """Return a value of a field in a form that the JSON encoder accepts.
 
-    Values of a class that the encoder does not know are written as Django's own serializers write them
-    (``value_to_string``).
+    Values of classes that the encoder does not know are converted as Django's own serializers do (``value_to_string``).
 
     Raises:
         TypeError: The value has no JSON form.
     """
     if value is None:
-        # The value of an instance's file field without a file.
+        # An instance's file field that has no file.
         return "" if isinstance(field, models.FileField) else None
     if holds_documents(field):
         return _document(field, value)
@@ -77,9 +77,9 @@ def json_value(field: Column, value: object) -> object:
 
 
 def column_value(value: object, field: Column | None = None) -> object:
-    """Return the value of a column, of an item of it or of a bound, in a form that the JSON encoder takes.
+    """Return the value of a column, list item or range bound in a form that the JSON encoder accepts.
 
-    ``field`` is the column's field, if known. Items of its lists are written by its ``base_field``.
+    ``field`` is the column's field, if known. Items of its lists are converted by its ``base_field``.
     """
     if isinstance(value, int):
         return keep_exact(value)
@@ -96,17 +96,17 @@ def column_value(value: object, field: Column | None = None) -> object:
     base = getattr(field, "base_field", None)
     if isinstance(value, list | tuple):
         return [column_value(item) if base is None else json_value(base, item) for item in value]
-    # A range of psycopg, which need not be installed.
+    # A range type of psycopg. It is recognised without an import, because psycopg may not be installed.
     return _range_value(value, base) if hasattr(value, "lower_inc") and hasattr(value, "isempty") else value
 
 
 def _document(field: Any, value: Any) -> object:
-    """Return a JSON document as the column stores it. Most are plain JSON already and are returned unchanged."""
+    """Return a JSON document as the column stores it. Most documents are plain JSON and are returned unchanged."""
     if not isinstance(field, models.JSONField):
         return [None if item is None else _document(field.base_field, item) for item in value]
     if (type(field) is models.JSONField and field.decoder is None) or _is_json(value):
         return value
-    # A pydantic model, or another object that the project's decoder makes: the field knows how to store it.
+    # This is a pydantic model, or another object of the project's decoder. The field knows how to store it.
     return json.loads(json.dumps(field.get_prep_value(value), cls=field.encoder))
 
 
@@ -127,7 +127,7 @@ def _is_encodable(value: object) -> bool:
 
 
 def _range_value(value: Any, base: Column | None = None) -> dict[str, object]:
-    # The shape that Django's own serializers give a range.
+    # The same form as in Django's own serializers.
     if value.isempty:
         return {"empty": True}
     lower, upper = (column_value(bound, base) for bound in (value.lower, value.upper))

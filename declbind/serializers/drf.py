@@ -1,4 +1,4 @@
-"""Rows as a serializer of Django REST framework writes them (extra ``drf``)."""
+"""Serialization of rows by a serializer of Django REST framework (extra ``drf``)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from declbind.serializers.default import BoundFields
 def serialize_with(serializer_class: type[BaseSerializer]) -> Serializer:
     """Return a serializer for ``DECLBIND["SERIALIZERS"]`` that sends what ``serializer_class`` represents.
 
-    Of the model's fields, only the bound ones are sent, so the record still decides which fields leave. Names that are
-    no field of the model (``SerializerMethodField``) are sent too, because only the class decides on them.
+    Fields of the model are sent only if they are bound, so the record still determines which of them are sent. Names
+    that are not fields of the model (``SerializerMethodField``) are always sent.
 
         # notes/serializers.py; in the settings: DECLBIND = {"SERIALIZERS": {"note": "notes.serializers.send_note"}}
         send_note = serialize_with(NoteSerializer)

@@ -1,7 +1,7 @@
-"""Forms of numbers, moments and keys that survive JSON unchanged.
+"""Forms of numbers, datetimes and keys that survive JSON unchanged.
 
-JavaScript reads every number as a float, which is exact only up to ``2**53 - 1``. Django's JSON encoder cuts moments to
-milliseconds, which would change a key.
+JavaScript reads every number as a float, which is exact only up to ``2**53 - 1``. Django's JSON encoder truncates
+datetimes to milliseconds, which would change a key.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from declbind.stored_values import write_value
 #: ``Number.MAX_SAFE_INTEGER`` of JavaScript.
 MAX_EXACT: Final = 2**53 - 1
 
-#: Single values that Django's JSON encoder has a form for.
+#: The classes of single values that Django's JSON encoder can encode.
 SCALARS: Final = (str, int, float, decimal.Decimal, dt.date, dt.time, dt.timedelta, uuid.UUID)
 
 
 def keep_exact(value: object) -> object:
-    """Return an integer that JavaScript would round as text, also inside a list; any other value unchanged.
+    """Return integers that JavaScript would round as text, also inside a list. Return any other value unchanged.
 
     This is for the values of columns. The contents of a JSON document stay as they were stored.
     """
@@ -36,9 +36,9 @@ def keep_exact(value: object) -> object:
 
 
 def exact_key(pk: object, field: Column | None = None) -> object:
-    """Return the key of a row or a relation in the form in which it is sent and given back by requests.
+    """Return the key of a row or a relation in the form that frames contain and requests send back.
 
-    A key of a class that JSON has no form for is written by ``field``, the column that holds it.
+    A key of a class that has no JSON form is converted by ``field``, the column that holds it.
     """
     if isinstance(pk, int):
         return keep_exact(pk)
@@ -56,7 +56,7 @@ def exact_key(pk: object, field: Column | None = None) -> object:
 
 
 def in_utc(moment: dt.datetime) -> dt.datetime:
-    """Return a moment in UTC, the zone in which it is sent; a database may have another (``TIME_ZONE``)."""
+    """Return a datetime in UTC, in which it is sent. The database may use another zone (``TIME_ZONE``)."""
     if moment.tzinfo is None or moment.tzinfo is dt.UTC:
         return moment
     try:

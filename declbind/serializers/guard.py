@@ -1,8 +1,8 @@
-"""A guard that holds back values of the project's code which look like secrets by their names.
+"""A guard that withholds values whose names look like secrets from the results of project code.
 
-A record cannot send a field that looks like a secret by accident, but a serializer, ``send_members`` or a class's
-own ``serialize`` can. Their results are checked by their keys, in nested objects and lists too. A value that is held
-back is sent as null, so that the rest of the row is still sent.
+A record cannot send a field that looks like a secret by accident, but a serializer, ``send_members`` or a class's own
+``serialize`` can. Their results are checked by key, also in nested objects and lists. A withheld value is sent as null,
+so that the rest of the row is still sent.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import Any
 
 from declbind.fields import is_sensitive
 
-#: The depth, and the number of values of one payload, that are checked. Anything beyond is not.
+#: The limits of the check: the depth, and the number of values in one payload. Anything beyond is not checked.
 MAX_DEPTH, MAX_VALUES = 8, 5_000
 #: The number of key sets whose result is cached.
 MAX_KNOWN = 1_000
-#: The prefixes of values that Django's password hashers store. Such a value is never sent, whatever its name.
+#: The prefixes of password hashes made by Django's hashers. Such a value is never sent, whatever its name.
 HASHES = (
     "pbkdf2_sha256$", "pbkdf2_sha1$", "argon2$", "bcrypt_sha256$", "bcrypt$", "scrypt$", "md5$", "sha1$",
 )  # fmt: skip
 
 
-#: Names that only say that a secret exists, or when it was created or expires.
+#: Types of values that only say that a secret exists, or when it was created or expires.
 HARMLESS = (bool, dt.date, dt.time, dt.timedelta)
 
 _PLAIN = frozenset({int, float, bool, type(None)})
@@ -31,28 +31,32 @@ _NESTED = (dict, list, tuple, Mapping)
 
 
 class Guard:
-    """The check of the results of one binding's code. Thread-safe, because its state is only a cache.
+    """The check of the results of one binding's code. Thread-safe, because its only state is a cache.
 
     Args:
-        allowed: The names that the record's ``sensitive`` exposes knowingly, at any depth.
-        bound: The names of the fields that the record sends. These are checked with the record.
+        allowed: The names in the record's ``sensitive``, which may be sent at any depth.
+        bound: The names of the fields that the record sends, which were checked with the record.
         documents: The bound fields that hold JSON documents, whose contents are not checked.
     """
 
     def __init__(self, allowed: Collection[str], bound: Collection[str], documents: Collection[str]) -> None:
         self._allowed = frozenset(allowed)
         self._bound, self._documents = frozenset(bound) | self._allowed, frozenset(documents)
-        #: From the keys of an object to those that look like secrets: at the top level, and in nested objects.
+        #: Maps the keys of an object to those that look like secrets; the first map is for the top level, the second
+        #: for nested objects.
         self._known: tuple[dict[tuple[object, ...], frozenset[object]], ...] = ({}, {})
 
     def clean(self, data: Mapping[str, object]) -> tuple[Mapping[str, object], tuple[str, ...]]:
-        """Return the data with null for held-back values, and their places; the data itself if there are none."""
+        """Return the data with withheld values replaced by null, and their places.
+
+        If no value is withheld, the same object is returned.
+        """
         look = _Look(self)
         cleaned = look.at_object(data, "", 0)
         return cleaned, tuple(sorted(look.withheld))
 
     def clean_payload(self, payload: Mapping[str, object]) -> tuple[Mapping[str, object], tuple[str, ...]]:
-        """Clean a whole payload like ``clean``; its ``data`` has the names of fields."""
+        """Clean a whole payload like ``clean``. Field names are in its ``data``."""
         data = payload.get("data")
         if not isinstance(data, Mapping):
             look = _Look(self)
@@ -66,7 +70,7 @@ class Guard:
         return made, tuple(sorted({*withheld, *look.withheld}))
 
     def suspects(self, keys: tuple[object, ...], depth: int) -> frozenset[object]:
-        """Return the keys of an object that look like secrets and may not be sent. Checked once for each set."""
+        """Return the keys of an object that look like secrets and may not be sent. Results are cached by keys."""
         known = self._known[depth > 0]
         found = known.get(keys)
         if found is None:
@@ -77,7 +81,7 @@ class Guard:
         return found
 
     def is_document(self, key: object, depth: int) -> bool:
-        """Return whether a value is a document of a bound field."""
+        """Return whether a value is a JSON document of a bound field."""
         return depth == 0 and key in self._documents
 
 
@@ -100,7 +104,7 @@ class _Look:
                     changed[key] = None
                 continue
             kind = type(value)
-            # Most values are of these types, and every test slows down every write.
+            # Most values have these types, which are handled first because every check here slows down every write.
             if kind in _PLAIN:
                 continue
             if kind is str:
@@ -132,7 +136,7 @@ class _Look:
 
 
 def describe_withheld(names: Collection[str]) -> str:
-    """Return a description of the held-back values and the advice."""
+    """Return a description of the withheld values, with advice."""
     listed = ", ".join(map(repr, names))
     return (
         f"The code of the binding puts {listed} into its payloads, which looks like a secret, so it is sent as null. "

@@ -16,13 +16,13 @@ _LISTS = "_declbind_lists"
 
 
 def load_lists(rows: Sequence[AnyRow], listed: Iterable[ListField], using: str) -> None:
-    """Read the lists of rows, with one query for each field.
+    """Read the many-to-many lists of rows, with one query for each field.
 
-    The lists are stored on the rows, so the caller must be their only owner.
+    The lists are stored on the row objects, so no other code may use these objects.
     """
     fields = list(listed)
     if len(rows) < 2 or not fields:
-        return  # a single row's lists are read on access, with as many queries
+        return  # The lists of a single row are read on access, which takes no more queries.
     by_key = {row.pk: {field.name: list[Key]() for field in fields} for row in rows}
     for row in rows:
         if isinstance(row, StoredRow):
@@ -38,7 +38,7 @@ def load_lists(rows: Sequence[AnyRow], listed: Iterable[ListField], using: str) 
 
 
 def related_keys(row: AnyRow, field: ListField) -> list[Key]:
-    """Return the keys of a many-to-many field's rows, sorted, from those already read or from the database."""
+    """Return the sorted keys in a row's many-to-many field, from the stored list or from the database."""
     lists = row.lists if isinstance(row, StoredRow) else vars(row).get(_LISTS, {})
     found = lists.get(field.name)
     if found is not None:
@@ -49,12 +49,12 @@ def related_keys(row: AnyRow, field: ListField) -> list[Key]:
 
 
 def through_rows(field: ListField, using: str | None) -> Rows:
-    """Return all rows in which a many-to-many field is stored, including rows that their manager hides."""
+    """Return all through rows of a many-to-many field, including rows that their manager hides."""
     return models.QuerySet(through_of(field), using=using)
 
 
 def list_columns(field: ListField) -> tuple[str, str]:
-    """Return two attributes of a list's through rows: that of the row with the list, and that of the listed row."""
+    """Return two attribute names of a list's through rows: of the row that owns the list, and of the listed row."""
     options = through_of(field)._meta
     names = field.m2m_field_name(), field.m2m_reverse_field_name()
     owner, target = (cast(Column, options.get_field(name)) for name in names)

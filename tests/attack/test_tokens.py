@@ -317,7 +317,9 @@ async def receive_across_the_end(lifetime: float = 3.0) -> tuple[list[int], list
                 while not writer.late(values, end):
                     payload = (await client.receive())["payload"]
                     if payload["action"] == "create":
-                        values.append(payload["data"]["value"])
+                        value = payload["data"]["value"]
+                        assert isinstance(value, int)
+                        values.append(value)
             except ConnectionError:
                 assert client.close_code == 4401
             finally:

@@ -21,7 +21,7 @@ def clients_write_rows_of_their_tenant() -> Result:
         write("beta", text)
 
     async def go() -> object:
-        codes = []
+        codes: list[object] = []
         async with client("acme") as acme, client("beta") as beta:
             for action, pk in (("update", 1), ("update", 2), ("delete", 2)):
                 reply = await acme.request("invoices", action, pk=pk, data={"text": "new"})

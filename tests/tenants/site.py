@@ -107,11 +107,12 @@ async def received_by(one: Client) -> list[object]:
             payload = (await one.receive())["payload"]
         except ConnectionError:
             return [*found, f"closed {one.close_code}"]
-        data = payload.get("data") or {}
         if payload["action"] == "snapshot":
             found += [("snapshot", row["pk"], row["data"].get("text")) for row in payload["objects"]]
+        elif "data" in payload:
+            found.append(payload["data"].get("text") or payload["data"].get("name") or payload["action"])
         else:
-            found.append(data.get("text") or data.get("name") or payload["action"])
+            found.append(payload["action"])
     return found
 
 

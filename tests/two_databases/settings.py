@@ -22,4 +22,5 @@ INSTALLED_APPS = [
     "tests.two_databases.shop",
 ]
 ROOT_URLCONF = "tests.two_databases.urls"
+ASGI_APPLICATION = ""  # No server runs here.
 DECLBIND = {"VERSION_CHECK_SECONDS": 0.0}

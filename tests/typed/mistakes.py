@@ -25,6 +25,8 @@ class Numbers(WebsocketBinding):
     stream = 5  # wrong: a name
     groups = 5  # wrong: a list of templates
     enabled = "yes"  # wrong: a switch
+    direction = "outbond"  # wrong: misspelt
+    capture = "trigger"  # wrong: misspelt
     auto_subscribe = None  # wrong: a switch
 
     @classmethod
@@ -35,6 +37,22 @@ class Numbers(WebsocketBinding):
     def has_permission(self, user: User, action: int, pk: object) -> bool:  # wrong: the action is a text
         """Take a number instead of an action."""
         return action > 1
+
+
+class Users(WebsocketBinding[User]):
+    """Methods for rows of another model than the class says."""
+
+    def serialize_data(self, instance: Note) -> dict[str, object]:  # wrong: the rows are users
+        """Take a note instead of a user."""
+        return {"text": instance.text}
+
+    def serialize(self, instance: User, action: str) -> dict[str, object]:
+        """Misspell a field."""
+        return {"name": instance.usrname}  # wrong: misspelt
+
+
+class Texts(WebsocketBinding[str]):  # wrong: a model
+    """Rows that no model has."""
 
 
 class Halfway:
@@ -73,5 +91,7 @@ async def misuse_a_client() -> Mapping[str, object]:
     await client.receive(seconds="ten")  # wrong: a number
     await client.send(5)  # wrong: a frame
     code: str = await client.wait_closed()  # wrong: a number
-    await client.request("notes", 5)  # wrong: an action is a text
-    return {"code": code}
+    reply = await client.request("notes", 5)  # wrong: an action is a text
+    reply["error"]["cod"]  # wrong: misspelt
+    offset: str = reply["offset"]  # wrong: a number
+    return {"code": code, "offset": offset}

@@ -3,9 +3,10 @@
 from django.contrib.auth.models import User
 from django.test import TestCase, TransactionTestCase
 
-from declbind.testing import CapturedEvent, Client, capture_events, override_bindings
-from notes.bindings import LongNoteBinding, NoteBinding
+from declbind.testing import CapturedEvent, Client, Payload, capture_events, override_bindings
+from notes.bindings import Demultiplexer, LongNoteBinding, NoteBinding
 from notes.models import Note
+from notes.routes import websocket_urlpatterns
 from notes.views import announce, known_streams, withdraw
 
 
@@ -42,7 +43,9 @@ class SocketTests(TransactionTestCase):
                 assert reply["ok"]
                 await Note.objects.acreate(text="hello")
                 frame = await client.receive(seconds=10)
-                assert frame["payload"]["data"] == {"text": "HELLO"}
+                payload: Payload = frame["payload"]
+                assert payload["data"] == {"text": "HELLO"}
+                assert (frame["stream"], frame["offset"] > 0, payload["action"]) == ("notes", True, "create")
 
     async def test_anonymous_users_are_refused(self) -> None:
         """A user who is not active may not subscribe."""
@@ -50,3 +53,12 @@ class SocketTests(TransactionTestCase):
             async with Client() as client:
                 reply = await client.request("long-notes", "subscribe", params={"parity": 1})
                 assert not reply["ok"]
+                code: str = reply["error"]["code"]
+                assert code == "denied"
+
+    async def test_a_demultiplexer_serves_its_bindings_only(self) -> None:
+        """Its application can be used by a client and has an address."""
+        assert [pattern.name for pattern in websocket_urlpatterns] == ["notes"]
+        async with Client(Demultiplexer.as_asgi()) as client:
+            reply = await client.request("notes", "subscribe", params={"room": 1})
+            assert not reply["ok"]
