@@ -12,7 +12,8 @@ from declbind.live import snapshots
 from declbind.testing import Client, override_bindings
 from example_site.example.models import IntegerValue
 from tests.live import ANYONE, NUMBERS, code_of, next_payload, store, subscribe
-from tests.live_snapshots import make_lane, read_snapshot, store_all, values_of
+from tests.live_snapshots import read_snapshot, store_all, values_of
+from tests.test_live_subscriptions import Lane
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -152,6 +153,6 @@ async def test_the_limit_of_a_snapshot_counts_only_the_rows_of_the_group(monkeyp
 
 async def test_a_binding_with_code_without_subscription_group_refuses_params():
     """Without ``subscription_group``, params have no meaning."""
-    with override_bindings(make_lane()):
+    with override_bindings(Lane):
         async with Client() as client:
             assert code_of(await client.request("lane", "subscribe", params={})) == "invalid"

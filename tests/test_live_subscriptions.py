@@ -12,7 +12,7 @@ from declbind.testing import Client, override_bindings
 from example_site.example.models import IntegerValue
 from tests.factories import make_user
 from tests.live import ANYONE, BOARD, NUMBERS, code_of, in_thread, next_payload, store, subscribe
-from tests.live_snapshots import make_lane, read_snapshot, store_all, values_of
+from tests.live_snapshots import read_snapshot, store_all, values_of
 from tests.zoo.models import Animal
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -100,7 +100,17 @@ async def test_a_group_of_the_same_name_of_another_stream_is_separate():
             assert await client.is_silent()
 
 
-Lane = make_lane()
+class Lane(WebsocketBinding):
+    """A binding whose rows move between groups by their value."""
+
+    stream = "lane"
+    model = IntegerValue
+    fields = ("name", "value")
+    permissions = ANYONE
+
+    @classmethod
+    def group_names(cls, instance: Any) -> list[str]:
+        return ["low", "less"] if instance.value < 10 else ["middle", "mean"] if instance.value < 20 else ["high"]
 
 
 class LaneDemultiplexer(WebsocketDemultiplexer):
