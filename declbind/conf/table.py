@@ -230,7 +230,7 @@ SETTINGS = {
         10.0,
         kinds.POSITIVE,
         "How long the process may take to accept a connection. If the database does not answer in this time, the "
-        "client is told to try again later (1013).",
+        "connection is closed with 1013 (try again later).",
         unit="seconds",
     ),
     "IDLE_SECONDS": Setting(
@@ -242,8 +242,8 @@ SETTINGS = {
     "DRAIN_SECONDS": Setting(
         5.0,
         kinds.DURATION,
-        "The time over which a process closes its sockets after SIGTERM, so that its clients do not all reconnect "
-        "at once. `0`: the server closes them all at once. See [Shutting down](deployment.md#shutting-down).",
+        "The time over which a process closes its sockets after SIGTERM. This spreads the reconnects of its clients. "
+        "`0`: the server closes them all at once. See [Shutting down](deployment.md#shutting-down).",
         unit="seconds",
     ),
     "HEALTH_TOKEN": Setting(

@@ -112,7 +112,7 @@ def find_changed_files(using: str) -> Iterator[Finding]:
                 "note",
                 f"{node} has run since {format_time(started_at)}, and {newest} was changed at "
                 f"{format_time(changed_at)}.",
-                "Restart the process, so that it runs the present code and bindings.",
+                "Restart the process. Until then it runs the old code and bindings.",
             )
 
 
