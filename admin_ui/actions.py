@@ -12,9 +12,11 @@ from admin_ui import pages
 from admin_ui.changes import build_change, is_ticked
 from admin_ui.confirm import Proposal, confirm_page, digest_of
 from admin_ui.export_page import download
+from admin_ui.phrases import describe_place, plain_message
 from admin_ui.summary import summarise_record
 from declbind import record_validation
 from declbind.console import openings
+from declbind.core.errors import Problem
 from declbind.models import BindingRecord, editing
 
 
@@ -33,7 +35,7 @@ class RecordActions(admin.ModelAdmin):  # type: ignore[type-arg]
             after = record.definition()
             problems = record.problems() or openings.missing_permissions(request.user, before, after, held=held)
             if problems:
-                self.message_user(request, " ".join(map(str, problems)), messages.ERROR)
+                self.message_user(request, " ".join(_words(record, problem) for problem in problems), messages.ERROR)
             else:
                 proposals.append(Proposal(record.stream, build_change(before, after, held)))
         if proposals and not is_ticked(request.POST.dict(), digest_of(proposals)):
@@ -95,10 +97,15 @@ class RecordActions(admin.ModelAdmin):  # type: ignore[type-arg]
         for record in queryset.order_by("stream"):
             summary = summarise_record(record, reserved)
             for problem in summary.problems:
-                self.message_user(request, str(problem), messages.ERROR)
+                self.message_user(request, _words(record, problem), messages.ERROR)
             for problem in summary.warnings:
-                self.message_user(request, str(problem), messages.WARNING)
+                self.message_user(request, _words(record, problem), messages.WARNING)
             if not summary.problems:
                 fine.append(record.stream)
         if fine:
             self.message_user(request, f"No problems: {', '.join(fine)}.", messages.SUCCESS)
+
+
+def _words(record: BindingRecord, problem: Problem) -> str:
+    """Return a problem with the stream and the name of the input."""
+    return ": ".join(filter(None, (f"Binding {record.stream!r}", describe_place(problem.path), plain_message(problem))))

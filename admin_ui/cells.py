@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import urlencode
 
 from django.contrib.humanize.templatetags.humanize import naturaltime
-from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
-from admin_ui import pages
+from admin_ui import pages, phrases
 from admin_ui.charts import sparkline
 from admin_ui.summary import EVERYONE, NOBODY, Summary
 from declbind.console.overview import Drift
+from declbind.console.times import format_time
 from declbind.console.unseen import Gap
 from declbind.console.usage import Usage
 from declbind.models import BindingRevision
@@ -39,11 +39,9 @@ def state_cell(
         if withheld
         else ""
     )
-    waits = (
-        format_html(' <span class="declbind-chip" title="not sent before it is accepted">new: {}</span>', names)
-        if (names := ", ".join(summary.held))
-        else ""
-    )
+    held = "New fields of the model are not sent before somebody accepts them."
+    names = ", ".join(summary.held)
+    waits = format_html(' <span class="declbind-chip" title="{}">new: {}</span>', held, names) if names else ""
     return format_html(
         '<span class="declbind-chip declbind-{0}">{0}</span>{1}{2}{3}<span class="declbind-quiet">{4}</span>{5}',
         summary.state,
@@ -73,7 +71,11 @@ def reasons(summary: Summary) -> str:
     """Return the problems of an invalid binding."""
     if not summary.problems:
         return ""
-    items = format_html_join("", '<li title="{}">{}</li>', ((p.path, p.message) for p in summary.problems[:3]))
+    items = format_html_join(
+        "",
+        '<li title="{}">{}</li>',
+        ((phrases.describe_place(p.path), phrases.plain_message(p)) for p in summary.problems[:3]),
+    )
     more = len(summary.problems) - 3
     rest = format_html("<li>and {} more</li>", more) if more > 0 else ""
     return format_html('<ul class="declbind-reasons">{}{}</ul>', items, rest)
@@ -134,15 +136,16 @@ def _linked(words: str, address: str | None, query: Mapping[str, str]) -> SafeSt
     return format_html('<a href="{}?{}">{}</a>', address, urlencode(query), words)
 
 
-def changed_cell(revision: BindingRevision | None) -> SafeString:
-    """Return the author and the time of the last change."""
+def changed_cell(revision: BindingRevision | None, link: str = "") -> SafeString:
+    """Return the author and the time of the last change; ``link`` leads to the history."""
     if revision is None:
         return mark_safe("\N{EN DASH}")
-    at = pages.local(revision.created_at)
-    return format_html(
-        '<time datetime="{}" title="{}">{}</time><span class="declbind-quiet">{}</span>',
-        at.isoformat(),
-        date_format(at, "DATETIME_FORMAT"),
+    text = format_html(
+        '<time datetime="{}" title="{}">{}</time>',
+        pages.local(revision.created_at).isoformat(timespec="seconds"),
+        format_time(revision.created_at),
         naturaltime(revision.created_at),
-        revision.author_name or "not known",
     )
+    text = format_html('<a href="{}">{}</a>', link, text) if link else text
+    author = revision.author_name or "an unknown user"
+    return format_html('{}<span class="declbind-quiet">{}</span>', text, author)

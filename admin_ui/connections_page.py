@@ -22,11 +22,11 @@ from declbind.registry import database_alias, get_registry
 
 #: The choices for a connection: for how many seconds its user is blocked; 0 only disconnects.
 LENGTHS = (
-    (0, "Disconnect only; the client may reconnect at once"),
-    (600, "Disconnect all of the user's connections, and block the user for 10 minutes"),
-    (3600, "… for an hour"),
-    (86_400, "… for a day"),
-    (604_800, "… for a week"),
+    (0, "Disconnect this connection; the user may connect again"),
+    (600, "Disconnect all connections of the user, and block the user for 10 minutes"),
+    (3600, "Disconnect all connections of the user, and block the user for an hour"),
+    (86_400, "Disconnect all connections of the user, and block the user for a day"),
+    (604_800, "Disconnect all connections of the user, and block the user for a week"),
 )
 
 

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from django.core.exceptions import PermissionDenied
-from django.core.paginator import Page, Paginator
 from django.http import Http404, HttpRequest
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 
 from admin_ui import documents, pages
+from admin_ui.binding_page import describe_use
 from admin_ui.pages import RecordAdmin
+from admin_ui.proposals import free_stream, taken_streams
 from admin_ui.sight import load_sight
 from admin_ui.summary import Summary, summarise_entry
-from declbind.models import BindingRecord
 from declbind.registry import get_registry
 from declbind.sources.files import load_files
-
-MAX_STREAM = 64
-#: The address parameter for the page of these bindings in the list, and the size of a page.
-PART, PART_SIZE = "elsewhere", 50
 
 
 def urls(model_admin: RecordAdmin, prefix: str) -> list[URLPattern]:
@@ -35,11 +31,6 @@ def urls(model_admin: RecordAdmin, prefix: str) -> list[URLPattern]:
 def load_elsewhere() -> list[Summary]:
     """Return the bindings of files and classes, including invalid ones. Makes no query."""
     return [summarise_entry(entry) for entry in get_registry().entries if entry.source != "database"]
-
-
-def show_part(found: Sequence[Summary], request: HttpRequest) -> Page[Summary]:
-    """Return the requested page of these bindings, because a project may define a thousand in its files."""
-    return Paginator(found, PART_SIZE).get_page(request.GET.get(PART))
 
 
 def find_elsewhere(where: str) -> Summary | None:
@@ -71,8 +62,10 @@ def elsewhere_view(model_admin: pages.RecordAdmin, request: HttpRequest, where: 
         "elsewhere.html",
         summary.stream or summary.where,
         summary=summary,
+        tab="elsewhere",
         sight=load_sight(summary.stream, summary.where),
         document=documents.dump(document) if document is not None else "",
+        **describe_use(model_admin, request, summary),
         copy_url=pages.page_url(model_admin, "add") if may_copy else "",
     )
 
@@ -82,17 +75,5 @@ def copied_values(where: str) -> dict[str, object] | None:
     summary = find_elsewhere(where)
     if summary is None or summary.spec is None:
         return None
-    return {**summary.document, "stream": free_stream(summary.stream), "enabled": False}
-
-
-def free_stream(stream: str) -> str:
-    """Return ``<stream>-copy``, with a number if that name is taken."""
-    taken = set(BindingRecord.objects.values_list("stream", flat=True))
-    taken |= {entry.stream for entry in get_registry().entries}
-    number = 1
-    while True:
-        ending = "-copy" if number == 1 else f"-copy-{number}"
-        name = stream[: MAX_STREAM - len(ending)] + ending
-        if name not in taken:
-            return name
-        number += 1
+    name = free_stream(summary.stream, "-copy", taken_streams())
+    return {**summary.document, "stream": name, "enabled": False}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
@@ -77,10 +78,16 @@ class ListField(ChangeByContent, forms.Field):
 
 
 class ObjectWidget(forms.Textarea):
-    """A JSON object in a text area; an empty one is shown as an empty text."""
+    """A JSON object in a text area; an empty one is shown as an empty text.
 
-    def __init__(self) -> None:
-        super().__init__({"rows": 3, "class": "declbind-json", "spellcheck": "false", "autocapitalize": "none"})
+    ``builds`` names what the object holds, for the script that builds it from choices.
+    """
+
+    def __init__(self, builds: str = "") -> None:
+        marks = {"data-builds": builds} if builds else {}
+        super().__init__(
+            {"rows": 3, "class": "declbind-json", "spellcheck": "false", "autocapitalize": "none", **marks}
+        )
 
     def format_value(self, value: object) -> str:
         """Return the JSON text; submitted text is returned unchanged."""
@@ -92,8 +99,8 @@ class ObjectWidget(forms.Textarea):
 class ObjectField(ChangeByContent, forms.Field):
     """A JSON object from a text area."""
 
-    def __init__(self, *, label: str | None = None, help_text: str = "") -> None:
-        super().__init__(widget=ObjectWidget(), required=False, label=label, help_text=help_text)
+    def __init__(self, *, builds: str = "", label: str | None = None, help_text: str = "") -> None:
+        super().__init__(widget=ObjectWidget(builds), required=False, label=label, help_text=help_text)
 
     def clean(self, value: object) -> documents.Document:
         """Return the object.
@@ -212,23 +219,38 @@ class WritableField(ChangeByContent, forms.Field):
         raise ValidationError("List the fields that clients may write, one per line, or make another choice above.")
 
 
+#: What each action means to an operator, and the word for it in the names of Django's own permissions.
+DEEDS: Mapping[str, tuple[str, str]] = {
+    "view": ("see the rows", "Can view"),
+    "create": ("add rows", "Can add"),
+    "update": ("change rows", "Can change"),
+    "delete": ("delete rows", "Can delete"),
+}
+VIEWING, WRITING = ("view",), ("create", "update", "delete")
+
+
 class PermissionsWidget(CompoundWidget):
-    """The permission of each action: a choice and a codename."""
+    """The permission of each of some actions: a choice and a codename.
+
+    The inputs are named for the record's key, so that the actions may be spread over several fields of the form.
+    """
 
     template_name = "declbind_admin/widgets/permissions.html"
+    key = "permissions"
     codenames: Sequence[str] = ()
 
-    def __init__(self) -> None:
-        choices = [
-            (DEFAULT, "holders of Django's own permission"),
-            (EVERYONE, "everyone, anonymous visitors too"),
-            (AUTHENTICATED, "every user who is logged in"),
-            (STAFF, "every staff user"),
-            (NOBODY, "nobody"),
-            (HOLDERS, "holders of this permission:"),
-        ]
+    def __init__(self, actions: Sequence[str] = ACTIONS) -> None:
+        self.actions = tuple(actions)
         widgets: dict[str, forms.Widget | type[forms.Widget]] = {}
-        for action in ACTIONS:
+        for action in self.actions:
+            choices = [
+                (DEFAULT, f"users with the model's '{DEEDS[action][1]}' permission"),
+                (EVERYONE, "everyone, including visitors who are not logged in"),
+                (AUTHENTICATED, "every user who is logged in"),
+                (STAFF, "every staff user"),
+                (NOBODY, "nobody"),
+                (HOLDERS, "users with this permission:"),
+            ]
             widgets[action] = forms.Select(choices=choices)
             widgets[f"{action}_codename"] = forms.TextInput(
                 {"class": "vTextField", "placeholder": "app_label.codename", "spellcheck": "false"}
@@ -237,9 +259,9 @@ class PermissionsWidget(CompoundWidget):
 
     def decompress(self, value: object) -> list[object]:
         """Return choice and codename for each action."""
-        given = dict.fromkeys(ACTIONS, value) if isinstance(value, str) else value
+        given = dict.fromkeys(self.actions, value) if isinstance(value, str) else value
         found: list[object] = []
-        for action in ACTIONS:
+        for action in self.actions:
             rule = given.get(action) if isinstance(given, Mapping) else None
             if isinstance(rule, bool):
                 found += [EVERYONE if rule else NOBODY, ""]
@@ -249,25 +271,40 @@ class PermissionsWidget(CompoundWidget):
                 found += [DEFAULT, ""] if rule is None else [HOLDERS, rule]
         return found
 
+    def value_from_datadict(self, data: Mapping[str, object], files: Mapping[str, object], name: str) -> list[Any]:
+        """Read the inputs."""
+        return super().value_from_datadict(data, files, self.key)  # type: ignore[arg-type]  # any mapping
+
+    def value_omitted_from_data(self, data: Mapping[str, object], files: Mapping[str, object], name: str) -> bool:
+        """Return whether the inputs are missing."""
+        return super().value_omitted_from_data(data, files, self.key)  # type: ignore[arg-type]  # any mapping
+
     def get_context(self, name: str, value: object, attrs: Context | None) -> Context:
         """Group the inputs by action, and add the codenames to choose from."""
-        context = super().get_context(name, value, attrs)
+        context = super().get_context(self.key, value, attrs)
         widget = context["widget"]
         inputs = widget["subwidgets"]
-        for position, action in enumerate(ACTIONS):
-            inputs[2 * position]["attrs"]["aria-label"] = f"Who may {action}"
-            inputs[2 * position + 1]["attrs"]["aria-label"] = f"Permission to {action}"
+        for position, action in enumerate(self.actions):
+            inputs[2 * position]["attrs"]["aria-label"] = f"Who may {DEEDS[action][0]}"
+            inputs[2 * position + 1]["attrs"]["aria-label"] = f"Permission to {DEEDS[action][0]}"
             inputs[2 * position + 1]["attrs"]["list"] = f"{name}_known"
-        widget["rows"] = [(action, *inputs[2 * at : 2 * at + 2]) for at, action in enumerate(ACTIONS)]
-        widget["codenames"] = self.codenames
+        rows = [(DEEDS[action][0], *inputs[2 * at : 2 * at + 2]) for at, action in enumerate(self.actions)]
+        widget.update(rows=rows, known=f"{name}_known", codenames=self.codenames)
         return context
 
 
 class PermissionsField(ChangeByContent, forms.Field):
-    """The permission of each action; an action with Django's own permission is left out."""
+    """The permission of each of some actions; an action with the model's own permission is left out."""
 
-    def __init__(self, *, label: str | None = None, help_text: str = "") -> None:
-        super().__init__(widget=PermissionsWidget(), required=False, label=label, help_text=help_text)
+    def __init__(self, actions: Sequence[str] = ACTIONS, *, label: str | None = None, help_text: str = "") -> None:
+        self.actions = tuple(actions)
+        super().__init__(widget=PermissionsWidget(actions), required=False, label=label, help_text=help_text)
+
+    def has_changed(self, initial: object, data: object) -> bool:
+        """Compare the rules of these actions."""
+        given = dict.fromkeys(self.actions, initial) if isinstance(initial, str) else initial
+        known = {key: given[key] for key in self.actions if key in given} if isinstance(given, Mapping) else given
+        return super().has_changed(known, data)
 
     def clean(self, value: object) -> dict[str, str | bool]:
         """Return the rules by action.
@@ -275,12 +312,12 @@ class PermissionsField(ChangeByContent, forms.Field):
         Raises:
             ValidationError: A choice and its codename do not match.
         """
-        given = [*(value if isinstance(value, Sequence) else ()), *[None] * (2 * len(ACTIONS))]
+        given = [*(value if isinstance(value, Sequence) else ()), *[None] * (2 * len(self.actions))]
         rules: dict[str, str | bool] = {}
         errors: list[ValidationError] = []
-        for position, action in enumerate(ACTIONS):
+        for position, action in enumerate(self.actions):
             choice, codename = given[2 * position] or DEFAULT, (given[2 * position + 1] or "").strip()
-            path = f"$.permissions.{action}"
+            deed = f"Who may {DEEDS[action][0]}"
             if choice in (EVERYONE, NOBODY):
                 rules[action] = choice == EVERYONE
             elif choice in AUDIENCES:
@@ -288,14 +325,14 @@ class PermissionsField(ChangeByContent, forms.Field):
             elif choice == HOLDERS and codename:
                 rules[action] = codename
             elif choice == HOLDERS:
-                errors.append(ValidationError(f"{path}: Expected a permission such as blog.change_post, got nothing."))
+                errors.append(ValidationError(f"{deed}: name the permission, such as blog.change_post."))
             elif choice != DEFAULT:
-                errors.append(ValidationError(f"{path}: Expected one of the choices, got {choice!r}."))
+                errors.append(ValidationError(f"{deed}: choose one of the options; {choice!r} is none of them."))
             elif codename:
                 errors.append(
                     ValidationError(
-                        f"{path}: {codename!r} is given, but Django's own permission is chosen. "
-                        "Choose 'holders of this permission', or clear the name."
+                        f"{deed}: the permission {codename!r} is named, but another option is chosen. "
+                        "Choose 'users with this permission', or clear the name."
                     )
                 )
         if errors:

@@ -13,6 +13,8 @@ from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from admin_ui import documents
 from admin_ui.changes import ASKING, CONFIRM, Change, build_change, is_ticked
 from admin_ui.fields import (
+    VIEWING,
+    WRITING,
     CompoundWidget,
     ListField,
     ObjectField,
@@ -21,6 +23,8 @@ from admin_ui.fields import (
     SentField,
     WritableField,
 )
+from admin_ui.phrases import describe_problem, split_problem
+from admin_ui.proposals import propose_stream
 from declbind.codenames import declared_codenames, stored_codenames
 from declbind.conf import serializer_names
 from declbind.console import openings
@@ -29,17 +33,6 @@ from declbind.django_types import Operator
 from declbind.fields import find_model
 from declbind.models import BindingRecord
 
-#: The fields of the form that are not keys of the record.
-EXTRA = ("note", "opened_with")
-FIELDSETS: tuple[tuple[str, dict[str, object]], ...] = (
-    ("What", {"fields": ("stream", "model", "description", "enabled")}),
-    ("Sent", {"fields": ("fields", "grow", "groups", "where", "auto_subscribe", "serializer", "sensitive")}),
-    ("When", {"fields": ("capture", "also", "retention")}),
-    ("Who", {"fields": ("permissions", "scope", "direction")}),
-    ("Accepted", {"fields": ("writable", "relate")}),
-    ("This change", {"fields": EXTRA}),
-)
-
 
 def form_values(document: Mapping[str, object]) -> documents.Document:
     """Return a record as the form's initial values. The reverse of :meth:`BindingForm.build_document`."""
@@ -47,6 +40,7 @@ def form_values(document: Mapping[str, object]) -> documents.Document:
     values = {key: document.get(key, getattr(blank, key)) for key in KEYS if key != "exclude"}
     values["writable"] = {"writable": values["writable"]}
     values["fields"] = {key: document[key] for key in ("fields", "exclude") if key in document}
+    values["writers"] = values["permissions"]
     return values
 
 
@@ -86,20 +80,23 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
     #: The values of ``EXTRA`` from that page.
     carried: Mapping[str, str] = {}
 
+    model = forms.CharField(widget=forms.Select, help_text="The model whose rows are sent.")
     stream = forms.CharField(
+        required=False,
         widget=AdminTextInputWidget({"maxlength": 64, "spellcheck": "false", "autocapitalize": "none"}),
         help_text="The name that clients use: letters, digits, '.', '_' and '-'.",
     )
-    model = forms.CharField(widget=forms.Select, help_text="The model whose rows are sent.")
     description = forms.CharField(
         required=False, strip=False, widget=AdminTextareaWidget({"rows": 2}), help_text="The purpose of the binding."
     )
-    enabled = forms.BooleanField(required=False, help_text="For clients, a disabled binding does not exist.")
+    enabled = forms.BooleanField(
+        required=False, help_text="Clear it to stop the stream. Clients then see it as if it did not exist."
+    )
     # The record's key of this name. Django removes it from the class, whose attribute is the dict of all form fields.
     fields = SentField(  # type: ignore[assignment]
-        label="Fields",
-        help_text="One name per line. The primary key is always sent. Fields that look like passwords or "
-        "tokens are never sent unless named under 'Sensitive fields'.",
+        label="What is sent",
+        help_text="The primary key is always sent. Fields that look like passwords or tokens are never sent unless "
+        "they are named under 'Sensitive fields'.",
     )
     grow = forms.BooleanField(
         required=False,
@@ -108,33 +105,37 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         "they are sent after they have been accepted on this page.",
     )
     groups = ListField(
-        help_text="The groups that receive a row: one template per line, such as room-{room_id}. "
-        "If empty, there is one group for all rows, named like the stream."
+        help_text="Subscribers choose the rows that they receive by group. Write one group per line: room-{room_id} "
+        "makes a group for each room. If empty, there is one group for all rows, named like the stream."
     )
     where = ObjectField(
+        builds="where",
         label="Only rows where",
         help_text='JSON, such as {"published": true, "status": ["open", "answered"]}. '
         "Other rows do not exist for this binding. If empty, all rows do.",
     )
     auto_subscribe = forms.BooleanField(
         required=False,
-        label="Subscribe at connect",
-        help_text="New connections are subscribed to the groups without placeholders.",
+        label="Subscribe new connections",
+        help_text="Clients receive these rows as soon as they connect. Groups that depend on a field, such as "
+        "room-{room_id}, still need a subscription.",
     )
-    serializer = forms.CharField(widget=forms.Select, help_text="How the data of a row is made.")
+    serializer = forms.CharField(
+        widget=forms.Select, help_text="The code that turns a row into data, from the project's settings."
+    )
     sensitive = ListField(
         rows=2,
         picks="sensitive",
         label="Sensitive fields",
-        help_text="Password-like fields that are exposed intentionally, one name per line.",
+        help_text="Fields like passwords that you do want to send, one name per line.",
     )
     capture = forms.ChoiceField(
         choices=[
-            ("orm", "What Django writes: saves, deletes, bulk calls, fixtures"),
-            ("triggers", "Also raw SQL and other programs, by database triggers"),
+            ("orm", "By this project, through Django: saves, deletes, bulk calls, fixtures"),
+            ("triggers", "Also by raw SQL and other programs, with database triggers"),
         ],
         widget=forms.RadioSelect({"class": "radiolist"}),
-        label="Captured writes",
+        label="Changes that are noticed",
         help_text="Triggers work after an administrator has run <code>manage.py declbind triggers --install</code>. "
         "Saving this form changes no table.",
     )
@@ -148,31 +149,34 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         required=False,
         min_value=60,
         max_value=2_147_483_647,
-        label="Keep values for",
-        help_text="The number of seconds for which the event log keeps the values of this binding, at least 60. It can "
-        "only shorten the setting RETENTION_SECONDS. If empty, the setting applies.",
+        label="Delete sent values after",
+        help_text="Seconds, at least 60. It can only shorten the time that the project sets for all streams "
+        "(RETENTION_SECONDS). If empty, that time applies.",
     )
-    permissions = PermissionsField(label="Who may")
+    permissions = PermissionsField(VIEWING, label="Who may see it")
+    writers = PermissionsField(WRITING, label="Who may change rows")
     scope = ObjectField(
+        builds="scope",
         label="Own rows only",
         help_text='JSON, such as {"owner_id": "$user.pk"}: each user is limited to their own rows. '
         "Each group template must contain these fields. If empty, there is no such limit.",
     )
     direction = forms.ChoiceField(
         choices=[
-            ("both", "Both: changes go out, clients write"),
-            ("outbound", "Only to clients"),
-            ("inbound", "Only from clients"),
+            ("both", "Clients receive rows, and may change them as far as is allowed below"),
+            ("outbound", "Clients receive rows and change nothing"),
+            ("inbound", "Clients change rows and receive none"),
         ],
         widget=forms.RadioSelect({"class": "radiolist"}),
     )
     writable = WritableField(
-        label="Clients may write", help_text="On create and on update, but never the primary key. One name per line."
+        label="Fields that clients may change", help_text="In new and in existing rows, but never the primary key."
     )
     relate = ObjectField(
+        builds="relate",
         label="Related rows",
         help_text='JSON, such as {"project": {"owner_id": "$user.pk"}, "tags": "any"}: the rows that clients may '
-        "choose for a relation. If users are limited to their own rows, each writable relation needs an entry.",
+        "choose for a relation. If users are limited to their own rows, each relation that they may change needs one.",
     )
     note = forms.CharField(
         required=False,
@@ -223,17 +227,21 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         ):
             select: Any = values[name].widget
             select.choices = choices
-        for name in ("fields", "permissions", "writable"):
+        for name in ("fields", "permissions", "writers", "writable"):
             compound = values[name].widget
             if isinstance(compound, CompoundWidget):
                 compound.group_label = str(values[name].label)
-        widget = values["permissions"].widget
-        if isinstance(widget, PermissionsWidget):
-            widget.codenames = sorted(declared_codenames() | stored_codenames())
+        if not self.before:
+            values["stream"].help_text = f"{values['stream'].help_text} If empty, it is made from the model."
+        codenames = sorted(declared_codenames() | stored_codenames())
+        for name in ("permissions", "writers"):
+            widget = values[name].widget
+            if isinstance(widget, PermissionsWidget):
+                widget.codenames = codenames
         if self.user is not None and not self.user.has_perm(openings.EXPOSE_SENSITIVE):
             values["sensitive"].disabled = True
             values["sensitive"].help_text = (
-                "Password-like fields that are exposed intentionally. Only users with the permission "
+                "Fields like passwords that are sent all the same. Only users with the permission "
                 f"{openings.describe_permission(openings.EXPOSE_SENSITIVE)} may change this."
             )
 
@@ -246,7 +254,9 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         for key in KEYS:
             if key == "exclude":
                 continue
-            if key in self.cleaned_data:
+            if key == "permissions":
+                found[key] = self._build_permissions()
+            elif key in self.cleaned_data:
                 value = self.cleaned_data[key]
                 found.update(value if key in ("fields", "writable") else {key: value})
             else:
@@ -255,6 +265,23 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
             # Browsers use their own line endings in a text area.
             found["description"] = found["description"].replace("\r\n", "\n")
         return documents.keep_spelling(self.before, documents.normalise(found))
+
+    def _build_permissions(self) -> Any:
+        """Return the rules of both fields; an action whose field has an error keeps its stored rule."""
+        stored = self.before.get("permissions", {})
+        if "permissions" not in self.cleaned_data and "writers" not in self.cleaned_data:
+            return stored
+        rules: dict[str, Any] = {}
+        for name, actions in (("permissions", VIEWING), ("writers", WRITING)):
+            given: Any = self.cleaned_data.get(name, stored)
+            given = dict.fromkeys(actions, given) if isinstance(given, str) else given
+            rules.update({action: given[action] for action in actions if action in given})
+        return rules
+
+    def clean_stream(self) -> str:
+        """Make a name from the model if a new binding was given none."""
+        stream = str(self.cleaned_data.get("stream") or "")
+        return stream or ("" if self.before else propose_stream(str(self.cleaned_data.get("model") or "")))
 
     @property
     def is_changed(self) -> bool:
@@ -299,8 +326,8 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
             openings.missing_permissions(self.user, self.before, self.document, held=self.held) if self.user else ()
         )
         for problem in missing:
-            key = "fields" if problem.key == "exclude" else problem.key
-            self.add_error(key if key in self.inputs else None, ValidationError(problem.message))
+            key = _input_of(problem.key, problem.path)
+            self.add_error(key if key in self.inputs else None, ValidationError(describe_problem(problem)))
         change = self.change
         if not self.errors and not self.only_look and not is_ticked(self.cleaned_data, change.digest):
             self.add_error(None, ValidationError(ASKING, code=CONFIRM))
@@ -308,12 +335,14 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
     def _place(self, error: ValidationError) -> Iterator[tuple[str | None, list[ValidationError]]]:
         """Yield the form field that each problem belongs to. Problems that a field itself has reported are left out."""
         unclear = set(self.errors)
+        found: dict[str | None, list[ValidationError]] = {}
         for key, errors in error.update_error_dict({}).items():
-            name = "fields" if key == "exclude" else key
-            if name == NON_FIELD_ERRORS or name not in self.inputs:
-                yield None, list(errors)
-            elif name not in unclear:
-                yield name, list(errors)
+            for problem in (split_problem(key, text) for item in errors for text in item.messages):
+                name = _input_of(key, problem.path)
+                known = name if name != NON_FIELD_ERRORS and name in self.inputs else None
+                if known not in unclear:
+                    found.setdefault(known, []).append(ValidationError(describe_problem(problem)))
+        yield from found.items()
 
     def _refuse_conflict(self) -> None:
         opened_with = self.cleaned_data.get("opened_with") or ""
@@ -340,6 +369,14 @@ def is_only_disabled(old: documents.Document, new: documents.Document) -> bool:
         return False
     rest = {key: value for key, value in new.items() if key != "enabled"}
     return documents.canonical(rest) == documents.canonical({k: v for k, v in old.items() if k != "enabled"})
+
+
+def _input_of(key: str, path: str) -> str:
+    """Return the form field for a problem of a record's key."""
+    if key == "exclude":
+        return "fields"
+    is_writing = path.removeprefix("$.permissions.") in WRITING
+    return "writers" if key == "permissions" and is_writing else key
 
 
 def _names(key: str) -> tuple[str, ...]:

@@ -9,13 +9,23 @@ from typing import Any
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import router, transaction
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseNotAllowed,
+    HttpResponseRedirect,
+    JsonResponse,
+    QueryDict,
+)
+from django.template.loader import render_to_string
 from django.urls import URLPattern, path
 
 from admin_ui import documents, pages
 from admin_ui.changes import Change, build_change, is_ticked
 from admin_ui.form import is_only_disabled
 from admin_ui.pages import RecordAdmin
+from admin_ui.phrases import split_problem
 from admin_ui.places import place_problems
 from declbind import record_validation
 from declbind.console import openings
@@ -30,11 +40,31 @@ def urls(model_admin: RecordAdmin, prefix: str) -> list[URLPattern]:
     def show(request: HttpRequest, object_id: str | None = None) -> HttpResponse:
         return JsonPage(model_admin, request).answer(object_id)
 
+    def check(request: HttpRequest) -> HttpResponse:
+        return check_view(model_admin, request)
+
     view = model_admin.admin_site.admin_view(show)
     return [
+        path("json-problems/", model_admin.admin_site.admin_view(check), name=f"{prefix}_json_problems"),
         path("add/json/", view, name=f"{prefix}_add_json"),
         path("<path:object_id>/json/", view, name=f"{prefix}_json"),
     ]
+
+
+def check_view(model_admin: RecordAdmin, request: HttpRequest) -> HttpResponse:
+    """Return the problems of a text, as HTML in JSON, while it is typed. Stores nothing."""
+    if request.method != "POST":
+        return HttpResponseNotAllowed(["POST"])
+    if not (model_admin.has_add_permission(request) or model_admin.has_change_permission(request)):
+        raise PermissionDenied
+    text = request.POST.get("document", "")
+    try:
+        problems: Iterable[Problem] = record_validation.validate_document(documents.parse_record(text))[1]
+    except ConfigError as error:
+        problems = error.problems
+    context = {"placed": place_problems(problems, text) if text.strip() else (), "may_edit": True}
+    html = render_to_string("declbind_admin/found.html", context, request)
+    return JsonResponse({"html": html}, headers={"Cache-Control": "no-store"})
 
 
 class JsonPage:
@@ -194,6 +224,7 @@ class JsonPage:
             rows=min(40, max(12, text.count("\n") + 3)),
             opened_with=stored_with if opened_with is None else opened_with,
             action=action,
+            check_url=pages.page_url(self.admin, "json_problems"),
             change=change,
             digest=change.digest if change else "",
             note=self.request.POST.get("note", ""),
@@ -207,7 +238,4 @@ class JsonPage:
 def as_problems(error: ValidationError) -> Iterable[Problem]:
     """Yield the problems of the record's ``full_clean``, each at its path."""
     for key, errors in error.update_error_dict({}).items():
-        for text in (text for item in errors for text in item.messages):
-            path, colon, message = text.partition(": ")
-            known = bool(colon) and path.startswith("$")
-            yield Problem(path, message) if known else Problem(f"$.{key}" if not key.startswith("__") else "$", text)
+        yield from (split_problem(key, text) for item in errors for text in item.messages)

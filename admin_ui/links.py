@@ -42,6 +42,8 @@ class RowLinks:
     user: str
     try_it: str
     why: str
+    #: The number of equal rows that are hidden behind this one; -1 for a row that is hidden itself.
+    more: int = 0
 
 
 class Links:

@@ -1,15 +1,19 @@
-"""The list of bindings: those of the database with validation and use, then those of files and classes."""
+"""The list of bindings: those of the database, of files and of classes, with their validation and use."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
+from django.core.paginator import InvalidPage
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.utils.safestring import SafeString
+from django.utils.html import format_html
+from django.utils.safestring import SafeString, mark_safe
 
 from admin_ui import cells, elsewhere, filters, pages
 from admin_ui.doctor_page import may_examine
@@ -31,7 +35,7 @@ MAX_SEARCH = 200
 class ListedRecord(Protocol):
     """A record of the page, with the data of its row, which the change list adds."""
 
-    pk: int
+    pk: int | None
     stream: str
     model: str
     summary: Summary
@@ -41,26 +45,63 @@ class ListedRecord(Protocol):
 
 
 class BindingChangeList(ChangeList):
-    """The change list, which validates the page's rows and loads their last revisions and drift in one query."""
+    """The change list of all bindings: rows of the database, and between them those of files and classes.
 
-    def get_filters_params(self, params: dict[str, object] | None = None) -> dict[str, object]:
-        """Leave out the parameters of the bindings below the list, which Django would take for unknown filters."""
-        found: dict[str, object] = super().get_filters_params(params)
-        found.pop(elsewhere.PART, None)
-        return found
+    The latter are records that are not stored, which have no key. The page's rows are validated, and their last
+    revisions and drift are loaded in one query.
+    """
+
+    #: The bindings of files and classes that match the search and the filters.
+    others: list[Summary]
+    #: The number of rows of the database on all pages.
+    stored_count: int
 
     def get_results(self, request: HttpRequest) -> None:
-        """Load the page."""
-        super().get_results(request)
-        records: list[Any] = list(self.result_list)
+        """Load the page. Takes two queries, one for the order of all rows and one for those of the page."""
+        self.others = filters.pass_through(elsewhere.load_elsewhere(), request)
+        found: list[tuple[str, int | Summary]] = [
+            (stream, pk) for pk, stream in self.queryset.values_list("pk", "stream")
+        ]
+        self.stored_count = len(found)
+        found += [(summary.stream or summary.where, summary) for summary in self.others]
+        ordering = [str(name) for name in self.get_ordering(request, self.queryset)]
+        found.sort(key=lambda item: item[0], reverse="-stream" in ordering)
+        items: Any = found
+        paginator = self.model_admin.get_paginator(request, items, self.list_per_page)
+        self.paginator, self.result_count, self.show_full_result_count = paginator, len(found), False
+        self.full_result_count = None if self.query or self.has_active_filters else len(found)
+        self.show_admin_actions = bool(self.stored_count)
+        self.can_show_all = len(found) <= self.list_max_show_all
+        self.multi_page = len(found) > self.list_per_page
+        part = found
+        if self.multi_page and not (self.show_all and self.can_show_all):
+            try:
+                part = list(paginator.page(self.page_num).object_list)
+            except InvalidPage as error:
+                raise IncorrectLookupParameters from error
+        self.result_list = self._load(request, [item for _, item in part])
+
+    def _load(self, request: HttpRequest, part: Sequence[int | Summary]) -> list[Any]:
+        stored: Mapping[Any, Any] = self.queryset.in_bulk([item for item in part if not isinstance(item, Summary)])
         reserved = record_validation.reserved_streams()
-        revisions, drifts = load_latest(database_alias(), {record.stream: record.definition() for record in records})
-        for record in records:
-            record.summary = summarise_record(record, reserved)
-            record.last_revision = revisions.get(record.stream)
-            record.drift = drifts.get(record.stream)
+        documents = {record.stream: record.definition() for record in stored.values()}
+        revisions, drifts = load_latest(database_alias(), documents)
+        loaded: list[Any] = []
+        for item in part:
+            record: Any
+            if isinstance(item, Summary):
+                record = BindingRecord(stream=item.stream, model=item.model_text)
+                record.summary = item
+            elif item in stored:
+                record = stored[item]
+                record.summary = summarise_record(record, reserved)
+            else:
+                continue
+            record.last_revision = revisions.get(record.stream) if record.pk else None
+            record.drift = drifts.get(record.stream) if record.pk else None
             record.surroundings = load_surroundings(self.model_admin, request)
-        self.result_list = records
+            loaded.append(record)
+        return loaded
 
 
 class ListPage(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -84,8 +125,8 @@ class ListPage(admin.ModelAdmin):  # type: ignore[type-arg]
             raise PermissionDenied
         everything = elsewhere.load_elsewhere()
         invalid = len(filters.invalid_streams("database")) + sum(bool(summary.problems) for summary in everything)
-        part = elsewhere.show_part(filters.pass_through(everything, request), request)
         context = {
+            "title": "Bindings",
             "spread": load_surroundings(self, request).spread,
             "invalid": invalid,
             "missing": len(load_surroundings(self, request).faults),
@@ -93,26 +134,23 @@ class ListPage(admin.ModelAdmin):  # type: ignore[type-arg]
             "may_see_nodes": self.admin_site.is_registered(Node) and request.user.has_perm("declbind.view_node"),
             "begin_with": models_to_begin_with(),
             "console_pages": pages.console_pages(self, request),
-            "elsewhere": [self._row(request, summary) for summary in part],
-            "elsewhere_part": part,
             "elsewhere_total": len(everything),
             **(extra_context or {}),
         }
-        return super().changelist_view(request, context)
+        response = super().changelist_view(request, context)
+        shown = getattr(response, "context_data", None) or {}
+        if isinstance(found := shown.get("cl"), BindingChangeList):
+            # Only rows of the database can be selected.
+            count = sum(record.pk is not None for record in found.result_list)
+            shown["selection_note"] = f"0 of {count} selected"
+            shown["selection_note_all"] = f"All {found.stored_count} selected"
+            shown["selectable_count"] = count
+        return response
 
-    def _row(self, request: HttpRequest, summary: Summary) -> dict[str, object]:
-        return {
-            "summary": summary,
-            "state": cells.state_cell(
-                summary,
-                faults=load_surroundings(self, request).faults.get(summary.stream, ()),
-                withheld=load_surroundings(self, request).withheld.get(summary.stream, ""),
-            ),
-            "name": cells.name_cell(summary, pages.page_url(self, "elsewhere", summary.where)),
-            "sent": cells.sent_cell(summary),
-            "who": cells.who_cell(summary),
-            "traffic": self._traffic(load_surroundings(self, request), summary.stream),
-        }
+    @admin.display(description=mark_safe('<input type="checkbox" id="action-toggle">'))
+    def action_checkbox(self, obj: Any) -> SafeString:
+        """Return the checkbox of a row; bindings of files and classes have none, because no action applies to them."""
+        return super().action_checkbox(obj) if obj.pk is not None else mark_safe("&nbsp;")
 
     @admin.display(description="State, source")
     def state(self, record: ListedRecord) -> SafeString:
@@ -127,6 +165,8 @@ class ListPage(admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.display(description="Stream, model", ordering="stream")
     def name(self, record: ListedRecord) -> SafeString:
         """Return the stream, its model and direction, its description and its problems."""
+        if record.pk is None:
+            return cells.name_cell(record.summary, pages.page_url(self, "elsewhere", record.summary.where))
         return cells.name_cell(record.summary, record.surroundings.change_url(self, record.pk), model=record.model)
 
     @admin.display(description="Sent fields")
@@ -150,8 +190,10 @@ class ListPage(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description="Last changed")
     def changed(self, record: ListedRecord) -> SafeString:
-        """Return the author and the time of the last change."""
-        return cells.changed_cell(record.last_revision)
+        """Return the author and the time of the last change, or the place where a deployment changes it."""
+        if record.pk is None:
+            return format_html('<span class="declbind-where">{}</span>', record.summary.where)
+        return cells.changed_cell(record.last_revision, pages.page_url(self, "history", record.pk))
 
     def lookup_allowed(self, lookup: str, value: object, request: HttpRequest | None = None) -> bool:
         """Allow an address to narrow the list by whole values only: a pattern may be invalid or run for ever."""

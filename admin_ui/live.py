@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect, JsonResponse, QueryDict
 from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path
+from django.utils import timezone
 
 from admin_ui import export, pages, traffic
 from admin_ui.answers import Answers
-from admin_ui.links import Links, find_page, find_processes
+from admin_ui.links import Links, RowLinks, find_page, find_processes
 from admin_ui.nodes import load_spread
 from admin_ui.pages import Context, RecordAdmin
 from admin_ui.rates import load_rates
 from admin_ui.row_page import REVEALED, row_view
+from admin_ui.rows import Row
 from admin_ui.stream import can_push, stream_view
 from admin_ui.visible import VisibleRows
 from admin_ui.wanted import Wanted, readable_models, stream_models
@@ -31,6 +36,8 @@ from declbind.registry import database_alias
 
 POLL_MILLISECONDS = 1000
 MAX_SAVED = 50
+#: The number of equal rows that are shown; the others are counted.
+SHOWN_ALIKE = 3
 ACTIONS = (
     "create",
     "update",
@@ -100,13 +107,19 @@ def live_view(model_admin: RecordAdmin, request: HttpRequest) -> HttpResponse:
     rates = load_rates()
     query = wanted.query
     onward = f"{query}&" if query else ""
+    shown, folds = [(row, links.of(row)) for row in page.rows], folds_rows(wanted, request)
     return pages.render_page(
         model_admin,
         request,
         "live.html",
         "Live traffic",
         **_addresses(model_admin, request, wanted),
-        rows=[(row, links.of(row)) for row in page.rows],
+        rows=fold(shown) if folds else shown,
+        folds=folds,
+        alike=SHOWN_ALIKE if folds else 0,
+        alike_max=SHOWN_ALIKE,
+        each_url=f"?{onward}each=1",
+        zone=timezone.localtime().tzname() if settings.USE_TZ else timezone.get_default_timezone_name(),
         page=page,
         after=after,
         wanted=wanted,
@@ -131,6 +144,26 @@ def live_view(model_admin: RecordAdmin, request: HttpRequest) -> HttpResponse:
         clear_url=f"?{onward}cursor={look.cursor}",
         may_see_bindings=model_admin.has_view_permission(request),
     )
+
+
+def folds_rows(wanted: Wanted, request: HttpRequest) -> bool:
+    """Return whether equal rows are counted. They are not for a narrow filter, nor with ``each`` in the address."""
+    return not (wanted.stream or wanted.row or wanted.user or wanted.group or wanted.q) and "each" not in request.GET
+
+
+def fold(rows: list[tuple[Row, RowLinks]]) -> list[tuple[Row, RowLinks]]:
+    """Return the rows with the number of equal rows that are hidden behind each; none of a single stream."""
+    if len({row.stream for row, _ in rows if row.likeness}) < 2:
+        return rows
+    total = Counter(row.likeness for row, _ in rows)
+    seen: Counter[str] = Counter()
+    folded = []
+    for row, links in rows:
+        seen[row.likeness] += bool(row.likeness)
+        at = seen[row.likeness]
+        more = total[row.likeness] - SHOWN_ALIKE if at == SHOWN_ALIKE else 0
+        folded.append((row, replace(links, more=-1 if at > SHOWN_ALIKE else more)))
+    return folded
 
 
 def _addresses(model_admin: RecordAdmin, request: HttpRequest, wanted: Wanted) -> Context:

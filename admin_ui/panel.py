@@ -18,6 +18,7 @@ from admin_ui import pages
 from admin_ui.changes import CONFIRM, Change
 from admin_ui.form import BindingForm
 from admin_ui.pages import RecordAdmin
+from admin_ui.sections import describe_sections
 from admin_ui.visible import find_admin, is_limited
 from declbind import value_validation
 from declbind.binding_classes import build_binding
@@ -37,7 +38,7 @@ LONGEST_LABEL = 80
 COUNTED = 1000
 #: The field of a compound input that a link leads to.
 ANCHORS = {"fields": "fields_mode_0", "writable": "writable_mode_0", "permissions": "permissions_view",
-           "direction": "direction_0", "capture": "capture_0"}  # fmt: skip
+           "writers": "permissions_create", "direction": "direction_0", "capture": "capture_0"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,8 @@ class Panel:
     look: Look = field(default_factory=Look)
     ticked: str = ""
     is_new: bool = False
+    #: What a new binding still needs, before there is anything to show or to object to.
+    missing: tuple[str, ...] = ()
 
 
 def urls(model_admin: RecordAdmin, prefix: str) -> list[URLPattern]:
@@ -130,22 +133,44 @@ def panel_view(model_admin: RecordAdmin, request: HttpRequest) -> HttpResponse:
     form = form_class(request.POST, instance=record if record is not None else BindingRecord())
     panel = build_panel(model_admin, request, form, with_row=True)
     html = render_to_string("declbind_admin/panel_body.html", {"panel": panel}, request)
-    return JsonResponse({"html": html}, headers={"Cache-Control": "no-store"})
+    mistakes = [[problem.name, problem.text] for problem in panel.problems if problem.name]
+    answer = {"html": html, "sections": describe_sections(form.document), "problems": mistakes}
+    return JsonResponse(answer, headers={"Cache-Control": "no-store"})
 
 
 def build_panel(model_admin: RecordAdmin, request: HttpRequest, form: BindingForm, *, with_row: bool) -> Panel:
     """Return the panel for a form, submitted or not. Rows are read only ``with_row``, because they take queries."""
-    problems = tuple(_problems(form))
-    change: Change = form.change
+    problems, missing = _split(tuple(_problems(form)), form, request.POST.get("touched"))
+    change: Change = form.change if not missing else Change()
     stream = str(form.before.get("stream", "")) if form.before else ""
     return Panel(
         problems=problems,
         change=change,
         notified=count_subscribed(stream, database_alias()) if stream and change.items else 0,
-        look=_look(model_admin, request, form, problems) if with_row else Look(),
+        look=_look(model_admin, request, form, problems) if with_row and not missing else Look(),
         ticked=request.POST.get(CONFIRM, ""),
         is_new=not form.before,
+        missing=missing,
     )
+
+
+def _split(
+    problems: tuple[FormProblem, ...], form: BindingForm, touched: str | None
+) -> tuple[tuple[FormProblem, ...], tuple[str, ...]]:
+    """Return the problems to show, and the names of the inputs of a new binding that nobody has filled in yet.
+
+    Args:
+        problems: All problems.
+        form: The form.
+        touched: The names of the inputs that a person has left, separated by commas; None if that is not known.
+    """
+    if touched is None or form.before:
+        return problems, ()
+    known = set(touched.split(","))
+    waiting = [problem for problem in problems if problem.name and problem.name not in known]
+    shown = () if waiting else tuple(problem for problem in problems if not problem.name)
+    shown += tuple(problem for problem in problems if problem.name in known)
+    return shown, tuple(dict.fromkeys(problem.label for problem in waiting))
 
 
 def count_subscribed(stream: str, using: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
+from django.contrib.admin import AdminSite
 from django.contrib.admin.models import LogEntry
 from django.core.exceptions import PermissionDenied
 from django.db import router, transaction
@@ -12,26 +13,27 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import URLPattern, path
 
-from admin_ui import documents, elsewhere, pages
+from admin_ui import binding_page, documents, elsewhere, pages
 from admin_ui.actions import RecordActions
 from admin_ui.faults import report_faults
 from admin_ui.fields import describe_key
-from admin_ui.form import FIELDSETS, BindingForm, form_values
-from admin_ui.history import load_steps
+from admin_ui.form import BindingForm, form_values
 from admin_ui.json_page import JsonPage
 from admin_ui.list_page import ListPage
+from admin_ui.menu import extend_menu
 from admin_ui.pages import Context
 from admin_ui.panel import build_panel
+from admin_ui.proposals import propose_stream
 from admin_ui.screens import screen_urls
+from admin_ui.sections import EXISTING, FIELDSETS, build_sections
 from admin_ui.sight import load_sight
-from admin_ui.snippets import build_snippets
 from admin_ui.summary import describe_fields, describe_relations, summarise_record
 from declbind import record_validation
 from declbind.console.shown import sees_all
 from declbind.models import BindingRecord, editing
 
 #: The form's scripts; each works without the others.
-SCRIPTS = tuple(f"declbind_admin/{name}.js" for name in ("form", "picker", "relations", "panel"))
+SCRIPTS = tuple(f"declbind_admin/{name}.js" for name in ("form", "picker", "relations", "builders", "panel"))
 
 
 class BindingRecordAdmin(ListPage, RecordActions):
@@ -39,10 +41,16 @@ class BindingRecordAdmin(ListPage, RecordActions):
 
     form = BindingForm
     change_form_template = "declbind_admin/change_form.html"
+    delete_confirmation_template = "declbind_admin/delete.html"
+    delete_selected_confirmation_template = "declbind_admin/delete_selected.html"
     save_on_top = False
 
     class Media:
         css = {"all": ("declbind_admin/admin.css",)}
+
+    def __init__(self, model: type[BindingRecord], admin_site: AdminSite) -> None:
+        super().__init__(model, admin_site)
+        extend_menu(self, admin_site)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may add a binding.
@@ -78,8 +86,15 @@ class BindingRecordAdmin(ListPage, RecordActions):
                 "fields": [vars(note) for note in describe_fields(label)],
                 "relations": [vars(note) for note in describe_relations(label)],
                 "key": describe_key(label),
+                "stream": propose_stream(label) if self.has_add_permission(request) else "",
             }
         )
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show the changes of a binding in words, in place of Django's list of log entries."""
+        return binding_page.history_view(self, request, object_id)
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> BindingRecord | None:
         """Lock the row of a submitted form, so that nobody changes it between its check and its save."""
@@ -107,7 +122,7 @@ class BindingRecordAdmin(ListPage, RecordActions):
     def get_fieldsets(self, request: HttpRequest, obj: BindingRecord | None = None) -> Any:
         """Return the sections; none for users who may only view, for whom the record is shown in words."""
         may_edit = self.has_change_permission(request, obj) if obj is not None else self.has_add_permission(request)
-        return FIELDSETS if may_edit else ()
+        return (FIELDSETS if obj is None else EXISTING) if may_edit else ()
 
     def get_changeform_initial_data(self, request: HttpRequest) -> documents.Document:
         """Return a copy of a binding from elsewhere (``?copy=``), or the values in the address."""
@@ -115,7 +130,8 @@ class BindingRecordAdmin(ListPage, RecordActions):
         if values is not None:
             return form_values(values)
         plain = ("stream", "model", "description")
-        return {key: value for key, value in super().get_changeform_initial_data(request).items() if key in plain}
+        given = {key: value for key, value in super().get_changeform_initial_data(request).items() if key in plain}
+        return {"stream": propose_stream(str(given["model"])), **given} if "model" in given else given
 
     def render_change_form(
         self,
@@ -134,6 +150,7 @@ class BindingRecordAdmin(ListPage, RecordActions):
         label = str(form["model"].value() or "") if "model" in form.fields else ""
         extra: Context = {
             "may_edit": may_edit,
+            "console_pages": pages.console_pages(self, request),
             "form_scripts": SCRIPTS,
             "unsaved": form.unsaved is not None,
             "panel_url": pages.page_url(self, "panel"),
@@ -149,12 +166,13 @@ class BindingRecordAdmin(ListPage, RecordActions):
             # The object itself may hold the values of a refused form.
             stored = BindingRecord.objects.get(pk=obj.pk)
             summary = summarise_record(stored, record_validation.reserved_streams())
-            extra.update(summary=summary, document=documents.dump(stored.definition()), steps=load_steps(stored.stream))
+            extra.update(summary=summary, document=documents.dump(stored.definition()))
             extra["sight"] = load_sight(stored.stream, summary.where)
+            extra["overview_url"] = pages.page_url(self, "overview", obj.pk)
             extra["json_url"] = pages.page_url(self, "json", obj.pk)
             extra["accept_url"] = pages.page_url(self, "accept", obj.pk) if may_edit else ""
-            extra["snippets"] = build_snippets(summary.spec) if summary.spec is not None else None
         if may_edit:
+            extra["sections"] = build_sections(context["adminform"], form)
             extra["panel"] = build_panel(self, request, form, with_row="_look" in request.POST)
         if getattr(form, "theirs", None) is not None:
             extra["theirs"] = documents.dump(form.theirs)

@@ -13,6 +13,7 @@ from admin_ui.deliveries import Deliveries, Delivery
 from admin_ui.visible import VisibleRows, parse_key
 from declbind.console.bulk import describe_bulk
 from declbind.console.writers import describe_actor, describe_origin
+from declbind.core.frames import RESYNC
 from declbind.core.shape import shape
 from declbind.live.traffic import CAPTURE_FAILED
 from declbind.models import Event, Node, Traffic
@@ -68,6 +69,14 @@ class Row:
     def stamp(self) -> str:
         """The time in milliseconds, as scripts count."""
         return str(int(1000 * self.at.timestamp()))
+
+    @property
+    def likeness(self) -> str:
+        """The text that equal rows share, so that a busy stream takes few lines; "" for a row that is always shown."""
+        if self.kind == "control" or not (self.stream or self.action):
+            return ""
+        action = RESYNC if self.bulk_text else self.action or (self.changes[0][1] if self.changes else "")
+        return f"{self.kind} {self.stream} {action} {self.outcome}"
 
     @property
     def latency(self) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import URLPattern
 
 from admin_ui import (
+    binding_page,
     connections_page,
     doctor_page,
     elsewhere,
@@ -23,6 +24,7 @@ from admin_ui.pages import RecordAdmin
 
 #: Modules with ``urls(model_admin, prefix)``; the names of the addresses begin with ``prefix``.
 SCREENS = (
+    binding_page,
     live,
     why_page,
     try_page,

@@ -189,8 +189,8 @@ def _relate_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]
     for name in sorted(written - owned - spec.relate.keys()):
         yield Problem(
             "$.relate",
-            f"Binding {spec.stream!r}: {why}, and clients may write the relation {name!r}. Say "
-            f'which rows they may choose, such as {{"{name}": {{"owner_id": "$user.pk"}}}} or {{"{name}": "any"}}, or '
+            f"Binding {spec.stream!r}: {why}, and clients may change the relation {name!r}. Choose "
+            f'which rows they may link to, such as {{"{name}": {{"owner_id": "$user.pk"}}}} or {{"{name}": "any"}}, or '
             "leave it out of 'writable'.",
         )
 

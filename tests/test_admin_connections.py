@@ -92,10 +92,10 @@ def test_a_connection_by_a_token_says_so_and_when_it_ends():
     open_connection("c2", ann, credential="session")
     open_connection("c3", ann, credential="token")
     client, _ = log_in()
-    assert "by a token until April 5, 2030" in client.get(LIST).content.decode()
+    assert "by a token until 2030-04-05" in client.get(LIST).content.decode()
     pages = [client.get(reverse("admin:declbind_bindingrecord_connection", args=[name])) for name in ("c1", "c2", "c3")]
     first, second, third = (page.content.decode() for page in pages)
-    assert "a token, which ends April 5, 2030" in first
+    assert "a token, which ends 2030-04-05" in first
     assert "<dd>a session</dd>" in second
     assert "a token, which does not end by itself" in third
 

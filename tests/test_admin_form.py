@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from django.contrib.admin.models import LogEntry
 
@@ -35,28 +37,28 @@ def test_a_binding_is_added_by_the_form(admin_client, admin_user):
 
 
 FAULTS = [
-    ("stream", {"stream": "no spaces"}, "stream", "$.stream: Expected 1 to 64 letters"),
-    ("model", {"model": "blog.Pots"}, "model", "$.model: Binding 'posts': expected an installed model"),
+    ("stream", {"stream": "no spaces"}, "stream", "Expected 1 to 64 letters"),
+    ("model", {"model": "blog.Pots"}, "model", "Expected an installed model"),
     ("no model", {"model": ""}, "model", "This field is required."),
-    ("field", {"fields_names": "titel"}, "fields", "$.fields[0]: Binding 'posts': field 'titel' does not exist"),
+    ("field", {"fields_names": "titel"}, "fields", "Line 1: Field 'titel' does not exist"),
     ("no field", {"fields_names": " "}, "fields", "Choose which fields to send"),
-    ("exclude", {"fields_mode": "but", "fields_names": "bodi"}, "fields", "$.exclude[0]: Binding 'posts': field"),
-    ("group", {"groups": "a b"}, "groups", "$.groups[0]: Expected ASCII letters"),
-    ("placeholder", {"groups": "x-{blok}"}, "groups", "$.groups[0]: Binding 'posts': field 'blok' does not exist"),
-    ("where text", {"where": "{'a': 1}"}, "where", "a fault in line 1, column 2"),
+    ("exclude", {"fields_mode": "but", "fields_names": "bodi"}, "fields", "Line 1: Field 'bodi'"),
+    ("group", {"groups": "a b"}, "groups", "Line 1: Expected ASCII letters"),
+    ("placeholder", {"groups": "x-{blok}"}, "groups", "Line 1: Field 'blok' does not exist"),
+    ("where text", {"where": "{'a': 1}"}, "where", "a mistake at line 1, column 2"),
     ("where list", {"where": "[1]"}, "where", "Expected a JSON object in this field, got a list"),
-    ("where twice", {"where": '{"title": 1, "title": 2}'}, "where", "$.where.title: Expected each key once"),
-    ("where field", {"where": '{"nope": 1}'}, "where", "$.where.nope: Binding 'posts': field 'nope'"),
+    ("where twice", {"where": '{"title": 1, "title": 2}'}, "where", "title: Expected each key once"),
+    ("where field", {"where": '{"nope": 1}'}, "where", "nope: Field 'nope'"),
     ("codename", {"permissions_view": "holders", "permissions_view_codename": "blog.nope"}, "permissions",
-     "$.permissions.view: Binding 'posts': permission 'blog.nope' does not exist."),
-    ("no codename", {"permissions_view": "holders"}, "permissions", "$.permissions.view: Expected a permission"),
+     "Who may see rows: Permission 'blog.nope' does not exist."),
+    ("no codename", {"permissions_view": "holders"}, "permissions", "Who may see the rows: name the permission"),
     ("lost codename", {"permissions_view": "default", "permissions_view_codename": "blog.add_post"}, "permissions",
-     "'blog.add_post' is given, but Django's own permission is chosen"),
-    ("writable", {"writable_mode": "these", "writable_names": "blog"}, "writable", "$.writable[0]: "),
-    ("scope", {"scope": '{"author": "$user.pk"}'}, "groups", "$.groups: Expected group templates that contain"),
-    ("serializer", {"serializer": "nope"}, "serializer", "$.serializer: Binding 'posts': expected a serializer"),
+     "'blog.add_post' is named, but another option is chosen"),
+    ("writable", {"writable_mode": "these", "writable_names": "blog"}, "writable", "Line 1: "),
+    ("scope", {"scope": '{"author": "$user.pk"}'}, "groups", "Expected group templates that contain"),
+    ("serializer", {"serializer": "nope"}, "serializer", "Expected a serializer"),
     ("capture", {"capture": "sideways"}, "capture", "Select a valid choice."),
-    ("also", {"also": "blog\r\nauthr"}, "also", "$.also[1]: Binding 'posts': blog.Post has no relation 'authr'"),
+    ("also", {"also": "blog\r\nauthr"}, "also", "Line 2: blog.Post has no relation 'authr'"),
     ("also with a dot", {"also": "author.groups"}, "also", "Write 'author__groups'."),
     ("direction", {"direction": "sideways"}, "direction", "Select a valid choice."),
 ]  # fmt: skip
@@ -132,14 +134,14 @@ def test_a_form_without_its_version_is_refused(admin_client):
 
 @pytest.mark.django_db
 def test_revisions_show_author_time_note_and_changes(admin_client):
-    """They are listed below the form."""
+    """The history lists them."""
     record = save(POST)
     data = read_form(admin_client.get(change_url(record)).content.decode())
     data |= {"fields_names": "title", "note": "less is more"}
     admin_client.post(change_url(record), data)
-    page = admin_client.get(change_url(record)).content.decode()
+    page = admin_client.get(f"{LIST}{record.pk}/history/").content.decode()
     assert "less is more" in page
-    assert "changed by <b>admin</b>" in page
+    assert "Changed by <b>admin</b>" in page
     assert 'declbind-gone">\N{MINUS SIGN} ' in page
 
 
@@ -176,3 +178,45 @@ def test_an_invalid_record_can_only_be_disabled(admin_client):
     record.refresh_from_db()
     assert record.description == ""
     assert record.enabled
+
+
+# Short first --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_a_stream_that_is_left_empty_is_named_for_the_model(admin_client):
+    """The name is free, and an existing binding never loses its own."""
+    data = read_form(admin_client.get(f"{LIST}add/").content.decode())
+    data |= {"model": "blog.Post", "fields_mode": "these", "fields_names": "title"}
+    for _ in range(3):
+        assert admin_client.post(f"{LIST}add/", data).status_code == 302
+    record = BindingRecord.objects.get(stream="posts")
+    assert set(BindingRecord.objects.values_list("stream", flat=True)) == {"posts", "posts-2", "posts-3"}
+    data = read_form(admin_client.get(change_url(record)).content.decode()) | {"stream": ""}
+    assert "stream" in errors(admin_client.post(change_url(record), data))
+
+
+@pytest.mark.django_db
+def test_folded_sections_show_what_they_hold_and_open_at_a_mistake(admin_client):
+    """Everything but the model, the stream, the fields and the viewers is folded."""
+    record = save({**POST, "scope": {}, "auto_subscribe": False})
+    page = admin_client.get(change_url(record)).content.decode()
+    headings = dict(re.findall(r"<summary><b>([^<]*):</b> <span data-value>([^<]*)</span>", page))
+    assert headings["Groups"] == "blog-{blog_id}"
+    assert headings["Rows"] == "published is true"
+    assert headings["Description and note"] == "none"
+    assert "declbind-fold" in page
+    assert " open><summary><b>" not in page
+    data = read_form(page) | {"where": "{"}
+    assert 'data-section="Rows" open>' in admin_client.post(change_url(record), data).content.decode()
+
+
+@pytest.mark.django_db
+def test_a_mistake_in_a_client_s_right_is_shown_at_its_own_input(admin_client):
+    """The four actions of one key are spread over two inputs."""
+    data = read_form(admin_client.get(f"{LIST}add/").content.decode())
+    data |= {"model": "blog.Post", "fields_names": "title", "permissions_update": "holders"}
+    data |= {"permissions_update_codename": "blog.nope"}
+    found = errors(admin_client.post(f"{LIST}add/", data))
+    assert list(found) == ["writers"]
+    assert found["writers"][0].startswith("Who may change rows: Permission 'blog.nope'")

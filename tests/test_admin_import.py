@@ -125,7 +125,7 @@ def test_every_problem_is_shown_with_its_place_and_nothing_is_stored(admin_clien
     [
         ({}, "Choose a file, or paste a text."),
         ({"text": "[", "file": upload(POST)}, "Expected a file or a text, got both."),
-        ({"text": '[{"stream": "x",}]'}, "Expected JSON in pasted text, got a fault in line 1, column"),
+        ({"text": '[{"stream": "x",}]'}, "The JSON in pasted text has a mistake at line 1, column"),
         ({"text": "4"}, "Expected one binding record or a list of them in pasted text"),
         ({"file": SimpleUploadedFile("a.json", b"\xff\xfe")}, "Expected a JSON file in UTF-8, got a.json"),
         (

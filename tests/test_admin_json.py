@@ -58,8 +58,8 @@ def test_a_record_is_changed_with_note_and_log(admin_client, admin_user):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"stream": "posts",\n "model": }', "a fault in line 2, column 11"),
-        ("", "a fault in line 1, column 1"),
+        ('{"stream": "posts",\n "model": }', "a mistake at line 2, column 11"),
+        ("", "a mistake at line 1, column 1"),
         ("[]", "Expected one binding record in this text, got a list"),
         ('"x"', "Expected one binding record"),
         ({"stream": "posts", "model": "blog.Post", "feilds": []}, "$.feilds"),
@@ -112,7 +112,7 @@ def test_a_record_that_went_bad_shows_why_and_can_be_disabled(admin_client):
     record = save(POST)
     spoil(record, fields=["nope"])
     bad = {**POST, "fields": ["nope"]}
-    assert "field &#x27;nope&#x27; does not exist" in admin_client.get(f"{LIST}{record.pk}/json/").content.decode()
+    assert "Field &#x27;nope&#x27; does not exist" in admin_client.get(f"{LIST}{record.pk}/json/").content.decode()
     assert send(admin_client, record, {**bad, "enabled": False, "description": "x"}).status_code == 200
     assert send(admin_client, record, {**bad, "enabled": False}).status_code == 302
     record.refresh_from_db()

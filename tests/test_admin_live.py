@@ -289,3 +289,23 @@ def test_what_clients_send_is_escaped():
     rows = poll(client, start)["rows"]
     assert len(rows) == 2
     assert all(bad not in row["html"] for row in rows)
+
+
+def test_a_busy_stream_does_not_hide_the_others(admin_client):
+    """Equal rows are counted after the newest three; with a filter by stream, or on request, each row is shown."""
+    for number in range(8):
+        Traffic.objects.create(
+            at=timezone.now(), kind=Traffic.REQUEST, node="n", stream="busy", action="update", object_pk=str(number),
+            outcome="ok",
+        )  # fmt: skip
+    Traffic.objects.create(
+        at=timezone.now() - timedelta(seconds=9), kind=Traffic.REFUSED, node="n", stream="quiet", action="update",
+        object_pk="1", outcome="denied",
+    )  # fmt: skip
+    shown = [links.more for row, links in admin_client.get(LIVE).context["rows"]]
+    assert shown == [0, 0, 5, *[-1] * 5, 0]
+    page = admin_client.get(LIVE).content.decode()
+    assert "5 more like it" in page
+    assert page.count('tabindex="-1" hidden') == 5
+    for query in ({"stream": "busy"}, {"each": "1"}):
+        assert {links.more for row, links in admin_client.get(LIVE, query).context["rows"]} == {0}

@@ -82,7 +82,7 @@ def test_a_filter_searches_a_bounded_part_of_the_log_and_reports_it(monkeypatch)
     monkeypatch.setattr(traffic, "WINDOW", 3)
     page = client.get(LIVE, {"stream": "old"})
     assert page.context["rows"] == []
-    assert "looks through the newest 3 events" in page.content.decode()
+    assert "searches the newest 3 events" in page.content.decode()
     assert len(client.get(LIVE).context["rows"]) == 6
 
 

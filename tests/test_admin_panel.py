@@ -126,7 +126,7 @@ def test_secrets_need_the_permission_to_expose_them(admin_user):
 def test_problems_link_to_their_fields(admin_client, post):
     """As long as there are problems, no frame is shown."""
     html = ask(admin_client, save(POST), fields_names="titel")
-    assert '<a href="#id_fields_mode_0" data-field="fields">Fields</a>: $.fields[0]' in html
+    assert '<a href="#id_fields_mode_0" data-field="fields">What is sent</a>: Line 1' in html
     assert "Did you mean 'title'?" in html
     assert "Fix the problems above first" in html
 
@@ -140,8 +140,8 @@ def test_the_panel_describes_the_change_and_counts_the_affected_subscribers(admi
     html = ask(admin_client, record, fields_names="title\r\nbody")
     assert "also sends body" in html
     assert "opens more" in html
-    assert "1 connection will be notified" in html
-    assert "Nothing is different" in ask(admin_client, record)
+    assert "1 connection will be informed" in html
+    assert "Nothing has been changed" in ask(admin_client, record)
 
 
 def test_recipients_of_the_row_are_counted_and_named_by_permission(admin_client, post):
@@ -231,9 +231,10 @@ def test_opening_the_form_reads_no_row(admin_client, post):
     assert not [query for query in queries.captured_queries if "blog_post" in query["sql"]]
 
 
-def test_the_form_shows_how_to_subscribe(admin_client):
+def test_the_overview_shows_how_to_subscribe(admin_client):
     """It shows the params of each group template, filled in."""
-    page = admin_client.get(change_url(save({**POST, "groups": ["blog-{blog_id}", "by-{author}-{published}"]})))
+    record = save({**POST, "groups": ["blog-{blog_id}", "by-{author}-{published}"]})
+    page = admin_client.get(f"{LIST}{record.pk}/overview/")
     html = page.content.decode().replace("&quot;", '"').replace("&#x27;", "'")
     assert 'stream.subscribe({"blog_id": 1}' in html
     assert '{"author": 1, "published": true}' in html

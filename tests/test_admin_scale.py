@@ -48,7 +48,7 @@ def test_a_thousand_bindings_take_as_many_queries_as_ten(admin_client):
     response, many = look(admin_client)
     assert many == few <= 12
     assert len(response.content) < MEGABYTE
-    assert response.context["cl"].result_count == MANY
+    assert response.context["cl"].stored_count == MANY
     assert "1 binding invalid" in response.content.decode()
 
     response, _ = look(admin_client, "?state=invalid")
@@ -68,16 +68,12 @@ def test_a_thousand_bindings_of_files_are_listed_in_pages(admin_client, tmp_path
     (tmp_path / "all.json").write_text(json.dumps(records))
     settings.DECLBIND = {"RECORD_DIRS": [str(tmp_path)]}
     refresh(force=True)
-    query, seen = "?source=file&q=file", []
-    while True:
-        page = admin_client.get(LIST + query)
+    seen: list[str] = []
+    for number in range(1, MANY // 100 + 1):
+        page = admin_client.get(LIST, {"source": "file", "q": "file", "p": number})
         assert page.status_code == 200
-        part = page.context["elsewhere_part"]
-        assert len(page.content) < MEGABYTE / 2
-        seen += [row["summary"].stream for row in page.context["elsewhere"]]
-        if not part.has_next():
-            break
-        query = f"?source=file&q=file&elsewhere={part.next_page_number()}"
-        assert f'href="{query.replace("&", "&amp;")}#declbind-elsewhere-heading"' in page.content.decode()
+        assert len(page.content) < MEGABYTE
+        assert page.context["cl"].result_count == MANY
+        seen += [record.stream for record in page.context["cl"].result_list]
     assert seen == [f"file-{number:04}" for number in range(MANY)]
-    assert admin_client.get(f"{LIST}?elsewhere=nonsense").status_code == 200
+    assert admin_client.get(LIST, {"source": "file", "p": "nonsense"}).status_code == 200

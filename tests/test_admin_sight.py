@@ -29,7 +29,7 @@ def installed():
 
 def page_of(client, record):
     refresh()
-    return " ".join(client.get(change_url(record)).content.decode().split())
+    return " ".join(client.get(f"{LIST}{record.pk}/overview/").content.decode().split())
 
 
 def run(*words):
@@ -77,7 +77,7 @@ def test_viewers_see_it_too():
     """The page names the keys in words."""
     record = save({**WATCHING, "also": ["author"]})
     page = page_of(staff("declbind.view_bindingrecord"), record)
-    assert "What it does not see" in page
+    assert "Changes that it does not notice" in page
     assert "what Django writes, raw SQL and other programs, by triggers" in page
     assert "<code>author</code>" in page
 
@@ -85,10 +85,10 @@ def test_viewers_see_it_too():
 def test_a_binding_of_a_file_shows_it_on_its_page(admin_client):
     """A binding that is not in force or sends nothing does not show it."""
     page = admin_client.get(f"{LIST}defined/blog/bindings/posts.json[0]/").content.decode()
-    assert "What it does not see" in page
+    assert "Changes that it does not notice" in page
     for part in ({"enabled": False}, {"direction": "inbound"}):
         record = save({**POST, "stream": next(iter(part)), **part})
-        assert "What it does not see" not in page_of(admin_client, record)
+        assert "Changes that it does not notice" not in page_of(admin_client, record)
 
 
 @pytest.mark.needs_triggers

@@ -89,7 +89,7 @@ def test_a_repeated_key_affects_only_its_record(folder):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"stream": ', "got a fault in line 1, column "),
+        (b'{"stream": ', "has a mistake at line 1, column "),
         (b"\xff\xfe\x00", "got one that cannot be read: "),
         (b"", "The file is empty; write [] for no records."),
         (b'"text"', "Expected one binding record or a list of them in "),

@@ -48,7 +48,7 @@ PAGES = ("README.md", "SECURITY.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs")
 # What breaks the rules today -----------------------------------------------------------------------------------------
 
 LONG_FILES: Mapping[str, int] = {
-    "declbind/static/declbind/declbind.js": 867,
+    "declbind/static/declbind/declbind.js": 870,
 }
 LONG_FUNCTIONS: Mapping[str, int] = {
     "tests/benchmarks/crowd.py:_burst": 51,

@@ -158,8 +158,8 @@ class StepDescriptions:
             sent = ", ".join(self.question.values) or "none"
             return Step(name, OK, f"Sent: {sent}. All of them are writable.", self._writable())
         if name == "group" and isinstance(course, Grant):
-            shown = json.dumps(dict(course.params), default=str)
-            return Step(name, OK, f"Params {shown} select group {course.group}.", {"group": course.group})
+            shown = f", by the params {json.dumps(dict(course.params), default=str)}" if course.params else ""
+            return Step(name, OK, f"The subscription is to the group {course.group}{shown}.", {"group": course.group})
         return Step(name, OK, self._words(name), self._place() if name == "binding" else {})
 
     def _words(self, name: str) -> str:

@@ -159,7 +159,10 @@ def _gaps(binding: type[Binding], using: str, known: Known) -> Iterator[Gap]:
         )
     if binding.spec().capture != "triggers":
         has_triggers = upkeep.is_supported(using)
-        by_triggers = 'Set "capture": "triggers" and run `manage.py declbind triggers --install`, or announce the rows '
+        by_triggers = (
+            'Let triggers notice them ("capture": "triggers") and run `manage.py declbind triggers --install`, or '
+            "announce the rows "
+        )
         yield Gap(
             "Raw SQL and other programs.",
             f"{by_triggers if has_triggers else 'Announce the rows '}with declbind.touch(queryset).",
@@ -198,7 +201,9 @@ def _cascades(binding: type[Binding], has_triggers: bool) -> Iterator[Gap]:
             if isinstance(action, _BY_DATABASE):
                 yield Gap(
                     f"Changes by the database when a row is deleted that {field.name!r} points to ({action}).",
-                    'Set "capture": "triggers", or let Django do it.' if has_triggers else "Let Django do it.",
+                    'Let triggers notice them ("capture": "triggers"), or let Django do it.'
+                    if has_triggers
+                    else "Let Django do it.",
                     is_fault=True,
                 )
 

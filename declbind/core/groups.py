@@ -50,6 +50,7 @@ _HASH_BYTES: Final = 20
 _HASH_LENGTH: Final = 32
 MAX_LITERAL_LENGTH: Final = MAX_NAME_LENGTH - len(_HASH_MARK) - _HASH_LENGTH
 
+_BY_CLASS = "a binding class whose group_names() returns the names of a row's groups."
 _BRACES = re.compile(r"(\{\{|\}\}|\{[^{}]*\}|[{}])")
 
 
@@ -126,15 +127,26 @@ class GroupTemplate:
         """Return whether it is certain that the two templates never render the same name.
 
         Only the text before the first placeholder and after the last one is compared, because every form of
-        rendering keeps it. This refuses some pairs that would never collide, and accepts none that could.
+        rendering keeps it. A name without placeholders meets a template only if it has both: ``articles`` is never
+        a name of ``articles-by-{author}``. This refuses some pairs that would never collide, and accepts none that
+        could.
         """
         if self.is_constant and other.is_constant:
             return self.text != other.text
+        if self.is_constant:
+            return not other._could_be(self.text)
+        if other.is_constant:
+            return not self._could_be(other.text)
         head, other_head = self.literals[0], other.literals[0]
         tail, other_tail = self.literals[-1], other.literals[-1]
         heads_differ = not (head.startswith(other_head) or other_head.startswith(head))
         tails_differ = not (tail.endswith(other_tail) or other_tail.endswith(tail))
         return heads_differ or tails_differ
+
+    def _could_be(self, name: str) -> bool:
+        """Return whether the template, which has placeholders, might render ``name``."""
+        head, tail = self.literals[0], self.literals[-1]
+        return name.startswith(head) and name.endswith(tail) and len(name) >= len(head) + len(tail)
 
     def __str__(self) -> str:
         return self.text
@@ -172,9 +184,8 @@ def ambiguity_problems(templates: Sequence[tuple[str, GroupTemplate]]) -> list[P
             problems.append(
                 Problem(
                     path,
-                    f"Expected templates that never render the same name, got {second.text!r}, which could "
-                    f"meet "
-                    f"{first.text!r} at {first_path}. Begin each with text of its own, as in "
+                    f"Expected templates that never make the same name, got {second.text!r}, which could "
+                    f"make the same name as {first.text!r} at {first_path}. Begin each with text of its own, as in "
                     f"'room-{{room_id}}' beside "
                     f"'owner-{{owner_id}}'.",
                 )
@@ -318,7 +329,9 @@ def _scan(text: str, path: str) -> tuple[list[Problem], list[str], list[str]]:
         fault = _placeholder_fault(token, placeholders)
         if fault:
             problems.append(
-                Problem(path, f"Expected a placeholder like {{room_id}}, got {token!r} in {text!r}. {fault}")
+                Problem(
+                    path, f"Expected a field's name in braces, such as {{room_id}}, got {token!r} in {text!r}. {fault}"
+                )
             )
             continue
         placeholders.append(token[1:-1])
@@ -369,7 +382,8 @@ def _placeholder_fault(token: str, seen: Sequence[str]) -> str:
     bare = re.split(r"[.\[!:]", name.strip(), maxsplit=1)[0].strip()
     fix = f" Write '{{{bare}}}'." if bare.isidentifier() else ""
     if "." in name:
-        return f"Only fields of the bound model itself can be used; nothing is followed with a dot.{fix}"
+        begin = f" Write '{{{bare}}}' for a group for each {bare}, or write" if bare.isidentifier() else " Write"
+        return f"A template can use only the fields of the model itself.{begin} {_BY_CLASS}"
     if "[" in name:
         return f"Only whole fields can be used; nothing is indexed.{fix}"
     if "!" in name or ":" in name:

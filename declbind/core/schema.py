@@ -111,8 +111,7 @@ def parse_documents(text: str, where: str) -> list[object]:
         content = json.loads(text, object_pairs_hook=_build_object)
     except json.JSONDecodeError as error:
         raise ConfigError(
-            f"Expected JSON in {where}, got a fault in line {error.lineno}, column {error.colno}: "
-            f"{error.msg}."
+            f"The JSON in {where} has a mistake at line {error.lineno}, column {error.colno}: {error.msg}."
             f"{_json_fix(text, error)}"
         ) from error
     except (RecursionError, ValueError) as error:

@@ -143,7 +143,9 @@ def _fix(place: str, value: object) -> str:
             if value and "." not in value and (near := suggest(value, ["authenticated", "staff"])):
                 return near
             return ' Put the app\'s label before the codename, as in "blog.change_post".'
-        if key == "scope.*" and re.fullmatch(r"\$?(user\.)?[A-Za-z_]\w*", value):
+        if key in ("scope.*", "relate.*.*") and value in ("$user", "user", "$user.", "$user.id"):
+            return ' Write "$user.pk".'
+        if key in ("scope.*", "relate.*.*") and re.fullmatch(r"\$?(user\.)?[A-Za-z_]\w*", value):
             return f' Write "$user.{value.removeprefix("$").removeprefix("user.")}".'
     if key == "where.*" and isinstance(value, dict):
         return " Lookups are not supported: give the value itself, or a list of values."

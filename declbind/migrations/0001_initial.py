@@ -245,6 +245,8 @@ class Migration(migrations.Migration):
             ],
             options={
                 "db_table": "declbind_node",
+                "verbose_name": "process",
+                "verbose_name_plural": "processes",
                 "ordering": ("started_at", "id"),
             },
         ),

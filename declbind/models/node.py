@@ -29,6 +29,8 @@ class Node(models.Model):
 
     class Meta:
         db_table = "declbind_node"
+        verbose_name = "process"
+        verbose_name_plural = "processes"
         ordering = ("started_at", "id")
 
     def __str__(self) -> str:

@@ -137,6 +137,12 @@ def take_picture(page: Any, name: str) -> None:
     page.screenshot(path=str(PICTURES / f"{name}.png"))
 
 
+def unfold(page: Any, *titles: str) -> None:
+    """Open folded sections of the form."""
+    for title in titles:
+        page.locator(f'details[data-section="{title}"] > summary').click()
+
+
 class Complaints:
     """The errors of a page in the browser: script errors, policy violations, missing files.
 

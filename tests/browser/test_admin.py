@@ -11,7 +11,7 @@ from django.test import Client
 
 from declbind.models import BindingRecord
 from example_site.blog.models import Blog, Post
-from tests.browser.console import overflow
+from tests.browser.console import overflow, unfold
 from tests.console_forms import LIST, POST, save, spoil
 
 #: The folder for pictures; none are taken without it.
@@ -64,6 +64,7 @@ def test_an_operator_binds_a_model_by_the_form(operator, site, expect):
     unsent.get_by_role("option", name="body").click()
     page.locator(".field-fields").get_by_role("button", name="Move to: Sent").click()
     expect(page.locator("#id_fields_names")).to_have_value("title\nbody")
+    unfold(page, "Groups", "Changes by clients")
     page.fill("#id_groups", "blog-")
     page.locator("#id_groups").press("End")
     page.locator("#declbind-fieldnotes button", has_text="blog").click()
@@ -126,6 +127,7 @@ def test_the_two_lists_work_with_the_keyboard_alone(operator, site, expect):
     page.keyboard.press("Alt+ArrowUp")
     expect(names).to_have_value("title\nauthor\nbody")
     # The writable fields follow the sent ones, but were not chosen yet.
+    unfold(page, "Changes by clients")
     page.get_by_label("Only these:").check()
     accepted = page.get_by_role("listbox", name="Not accepted")
     expect(accepted.get_by_role("option")).to_have_count(2)
@@ -153,6 +155,7 @@ def test_the_panel_follows_what_is_typed(operator, site, expect):
     expect(panel.locator(".declbind-frame")).to_contain_text("About Purr")
     expect(panel.locator(".declbind-widens").first).to_contain_text("also sends body")
     expect(panel.locator("[data-panel-status]")).to_have_text("This change opens more than before.")
+    unfold(page, "Groups", "Description and note")
     page.fill("#id_groups", "blog-{blok}")
     problem = panel.get_by_role("link", name="Groups")
     expect(problem).to_be_visible()
@@ -220,3 +223,96 @@ def test_the_form_works_without_scripts(site, browser, expect):
     page.goto(f"{site.url}{LIST}live/")
     expect(page.get_by_role("link", name="Refresh")).to_be_visible()
     context.close()
+
+
+def test_nothing_is_objected_to_before_a_mistake_was_made(operator, site, expect):
+    """A new form says what is missing and shows problems only in inputs that a person has left."""
+    page = operator
+    page.goto(f"{site.url}{LIST}add/")
+    panel = page.locator("#declbind-panel")
+    page.select_option("#id_model", "blog.Post")
+    expect(page.locator("#id_stream")).to_have_value("posts")
+    expect(panel).to_contain_text("Still to fill in: What is sent.")
+    expect(panel.locator(".declbind-part-bad")).to_have_count(0)
+    expect(page.locator(".declbind-note, .errornote")).to_have_count(0)
+    unfold(page, "Groups")
+    page.locator("#id_groups").press_sequentially("blog-{blog_id")
+    expect(page.locator('[data-section="Groups"] [data-value]')).to_have_text("blog-{blog_id")
+    expect(panel.locator(".declbind-part-bad")).to_have_count(0)
+    page.locator("#id_groups").blur()
+    expect(panel.locator(".declbind-part-bad")).to_contain_text("A brace has no partner")
+
+
+def test_a_name_that_was_typed_is_not_replaced_by_a_proposal(operator, site, expect):
+    """The proposal follows the model only as long as nobody changes it."""
+    page = operator
+    page.goto(f"{site.url}{LIST}add/")
+    page.select_option("#id_model", "blog.Post")
+    expect(page.locator("#id_stream")).to_have_value("posts")
+    page.select_option("#id_model", "blog.Blog")
+    expect(page.locator("#id_stream")).to_have_value("blogs")
+    page.fill("#id_stream", "news")
+    page.select_option("#id_model", "blog.Post")
+    expect(page.locator("#declbind-fieldnotes [data-name=body]")).to_have_count(1)
+    expect(page.locator("#id_stream")).to_have_value("news")
+
+
+def test_conditions_groups_and_own_rows_are_built_by_choosing(operator, site, expect):
+    """A field, a comparison and a value become JSON, with numbers and truth values of their own types."""
+    page = operator
+    page.goto(f"{site.url}{LIST}add/?model=blog.Post")
+    unfold(page, "Groups", "Rows")
+    rows = page.locator(".field-where")
+    rows.get_by_role("button", name="Add a condition").click()
+    rows.get_by_label("Field").select_option("published")
+    expect(rows.get_by_label("Value")).to_have_value("true")
+    rows.get_by_role("button", name="Add a condition").click()
+    second = rows.locator(".declbind-conditions li").nth(1)
+    second.get_by_label("Field").select_option("blog")
+    second.get_by_label("Comparison").select_option("in")
+    second.get_by_label("Value").fill("1, 2")
+    expect(page.locator("#id_where")).to_have_value('{\n  "published": true,\n  "blog": [\n    1,\n    2\n  ]\n}')
+    expect(page.locator('[data-section="Rows"] [data-value]')).to_have_text("published is true and blog is 1 or 2")
+    own = page.locator(".field-scope")
+    own.get_by_role("button", name="Limit users to their own rows").click()
+    own.get_by_label("Field").select_option("author_id")
+    expect(page.locator("#id_scope")).to_have_value('{\n  "author_id": "$user.pk"\n}')
+    page.get_by_label("One group for each").select_option("author_id")
+    page.locator(".field-groups").get_by_role("button", name="Add", exact=True).click()
+    expect(page.locator("#id_groups")).to_have_value("posts-by-author-{author_id}")
+    take_pictures(page, "builders")
+    page.set_viewport_size({"width": 400, "height": 800})
+    assert overflow(page) <= 0
+    second.get_by_role("button", name="Remove").click()
+    expect(page.locator("#id_where")).to_have_value('{\n  "published": true\n}')
+
+
+def test_json_is_one_click_away_and_its_mistake_is_shown_while_it_is_typed(operator, site, expect):
+    """The builder follows the text, and leaves a text alone that it cannot show."""
+    page = operator
+    page.goto(f"{site.url}{LIST}{save(POST).pk}/change/")
+    unfold(page, "Rows")
+    rows = page.locator(".field-where")
+    expect(rows.get_by_label("Field")).to_have_value("published")
+    rows.locator("summary", has_text="As JSON").click()
+    page.locator("#id_where").fill('{\n  "published": tru\n}')
+    expect(rows.locator(".declbind-mistake")).to_contain_text("line 2, column")
+    expect(page.locator("#declbind-panel .declbind-part-bad")).to_contain_text("line 2, column")
+    expect(rows.locator(".declbind-builder")).to_be_hidden()
+    page.locator("#id_where").fill('{"title": "a", "published": false}')
+    expect(rows.locator(".declbind-conditions li")).to_have_count(2)
+    expect(rows.locator(".declbind-mistake")).to_be_hidden()
+
+
+def test_problems_of_the_whole_record_are_shown_while_its_json_is_typed(operator, site, expect):
+    """The server judges the text as it would on saving, each problem with its line."""
+    page = operator
+    page.goto(f"{site.url}{LIST}add/json/")
+    text = page.locator("#id_document")
+    text.fill('{\n  "stream": "posts",\n  "model": "blog.Post",\n  "fields": ["titel"]\n}')
+    expect(page.locator("#declbind-found")).to_contain_text("Did you mean 'title'?")
+    page.get_by_role("link", name="line 4, column 14").click()
+    expect(text).to_be_focused()
+    text.fill('{"stream": "posts", "model": "blog.Post", "fields": ["title"]}')
+    expect(page.locator("#declbind-found .declbind-note")).to_have_count(0)
+    assert not BindingRecord.objects.exists()

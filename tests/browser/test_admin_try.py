@@ -37,11 +37,11 @@ def test_a_try_from_the_question_to_the_ticket(operator, site, expect):
     page = operator
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.goto(f"{site.url}{LIST}")
-    page.get_by_role("link", name="Try it").click()
+    page.get_by_role("navigation", name="Bindings console").get_by_role("link", name="Try it").click()
     expect(page.get_by_label("Values")).to_be_hidden()
     page.get_by_label("Does what").select_option("update")
     expect(page.get_by_label("Values")).to_be_visible()
-    expect(page.get_by_label("Params of the subscription")).to_be_hidden()
+    expect(page.get_by_label("Parameters of the subscription")).to_be_hidden()
     page.get_by_label("Who").fill("ann")
     page.get_by_label("Binding", exact=True).select_option("tried")
     page.get_by_label("Row", exact=True).fill(str(post.pk))

@@ -8,8 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from django.contrib.auth.models import User
 from playwright.sync_api import Browser, Expect, Page
 
+from declbind.inbound.revocation import kick
+from declbind.models import Connection
+from declbind.outbound import relay
+from declbind.registry import database_alias
+from example_site.example.models import IntegerValue
+from tests.browser.console import opened
 from tests.servers import RedisServer, Server
 
 MANAGE = Path(__file__).parent.parent.parent / "example_site" / "manage.py"
@@ -131,3 +138,44 @@ def test_the_demo_refuses_public_passwords_in_production() -> None:
     assert done.returncode != 0
     assert "passwords are public" in done.stderr
     assert "editor-demo" not in done.stdout
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_page_shows_why_it_was_disconnected_and_comes_back(django_server, page, expect) -> None:
+    """An operator's reason is on the page for a moment; then the page is live again without a reload."""
+    server = django_server(env={"DEBUG": "1"})
+    page.goto(f"{server.url}/board/")
+    status = page.locator("[data-status]")
+    expect(status).to_have_text("Live")
+    for _ in range(100):
+        if (connection := Connection.objects.filter(closed_at=None).first()) is not None:
+            break
+        page.wait_for_timeout(100)
+    assert connection is not None
+    kick(connection=connection.pk, reason="Maintenance at noon")
+    relay.run_once(database_alias())
+    expect(status).to_have_text("Disconnected: Maintenance at noon. Trying again", timeout=15_000)
+    expect(status).to_have_text("Live", timeout=15_000)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_page_without_scripts_says_so_and_loses_no_text(django_server, browser: Browser, expect: Expect) -> None:
+    """Its text is there, and a form that would need a script cannot be sent."""
+    user = User.objects.create_user("reader", password="x")
+    IntegerValue.objects.create(name="Open tickets", value=23)
+    server = django_server(env={"DEBUG": "1"})
+    with opened(browser, server.url, user, java_script_enabled=False) as page:
+        page.goto(f"{server.url}/board/")
+        expect(page.locator("main")).to_contain_text("Not live: JavaScript is off")
+        expect(page.locator("main")).not_to_contain_text("Connecting")
+        expect(page.locator(".tile")).to_contain_text("Open tickets")
+        page.fill("#new-name", "typed")
+        page.press("#new-name", "Enter")
+        expect(page.locator("#new-name")).to_have_value("typed")
+        expect(page.get_by_role("button", name="Add")).to_be_disabled()
+        page.goto(f"{server.url}/ticker/")
+        expect(page.locator("main")).to_contain_text("The chart is drawn with JavaScript.")
+        expect(page.get_by_text("Waiting for the first prices")).to_be_hidden()
+    with opened(browser, server.url, user) as page:
+        page.goto(f"{server.url}/board/")
+        expect(page.get_by_role("button", name="Add")).to_be_enabled()

@@ -311,3 +311,20 @@ def test_it_fits_a_phone(operator, site, expect):
     expect(page.locator(".declbind-payload")).to_contain_text("a title")
     assert overflow(page) <= 0
     take_pictures(page, "live-row")
+
+
+def test_a_busy_stream_takes_few_lines(operator, site, expect):
+    """Equal rows that come in are counted as long as another stream is shown, and the keys pass over hidden rows."""
+    page = operator
+    page.goto(f"{site.url}{LIST}live/")
+    expect(state(page)).to_have_text("Live")
+    other = add(1, stream="quiet", group="quiet")
+    expect(row(page, other)).to_be_visible()
+    add_many(9)
+    expect(page.get_by_role("link", name="6 more like it")).to_be_visible()
+    expect(page.locator("[data-rows] tr:visible")).to_have_count(4)
+    for _ in range(4):
+        page.keyboard.press("j")
+    expect(row(page, other)).to_be_focused()
+    page.get_by_role("link", name="6 more like it").click()
+    expect(page.locator("[data-rows] tr:visible")).to_have_count(9)

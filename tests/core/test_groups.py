@@ -305,6 +305,18 @@ def test_templates_said_to_be_disjoint_never_meet(head, tail, other_head, other_
         assert one.render({"a": first}) != two.render({"b": second})
 
 
+@settings(max_examples=500)
+@given(literals.filter(bool), literals, literals, tricky)
+def test_a_name_said_to_be_disjoint_from_a_template_is_none_of_its_names(name, head, tail, value):
+    """The same, for a template without placeholders."""
+    constant, template = GroupTemplate.parse(name), GroupTemplate.parse(f"{head}{{a}}{tail}")
+    made = [template.render({"a": text}) for text in (value, value * 40)]
+    for text in made:
+        assert not GroupTemplate.parse(text or "x").is_disjoint(template)
+    assume(constant.is_disjoint(template))
+    assert name not in made
+
+
 @pytest.mark.parametrize(
     ("one", "two", "disjoint"),
     [
@@ -316,6 +328,10 @@ def test_templates_said_to_be_disjoint_never_meet(head, tail, other_head, other_
         ("{a}", "{b}-y", False),
         ("{a}", "all", False),
         ("news", "alerts", True),
+        ("articles", "articles-by-{a}", True),
+        ("articles", "articles{a}", False),
+        ("articles-by-x", "articles-by-{a}", False),
+        ("by-rooms", "by-{a}-rooms", True),
         ("room-{a}", "room-", False),
     ],
 )

@@ -255,9 +255,9 @@ def test_parses_one_record_or_a_list():
     [
         (
             '[\n  {"stream": "a",}\n]',
-            "Expected JSON in x.json, got a fault in line 2, column ",
+            "The JSON in x.json has a mistake at line 2, column ",
         ),
-        ("", "got a fault in line 1, column 1: Expecting value. The file is empty; write [] for no records."),
+        ("", "a mistake at line 1, column 1: Expecting value. The file is empty; write [] for no records."),
         ("{'a': 1}", 'Strings stand in double quotes: "name".'),
         ("3", "Expected one binding record or a list of them in x.json, got 3."),
         ("[" * 100_000, "Expected JSON in x.json, got something that cannot be read"),

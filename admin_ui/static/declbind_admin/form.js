@@ -3,7 +3,10 @@
 const notes = document.querySelector("#declbind-fieldnotes");
 const model = document.querySelector("#id_model");
 const groups = document.querySelector("#id_groups");
-const codenames = document.querySelector(".declbind-permissions datalist");
+const stream = document.querySelector("#id_stream");
+const isNew = document.querySelector("#declbind-panel")?.dataset.object === "";
+let proposed = stream?.value ?? "";
+const codenames = [...document.querySelectorAll(".declbind-permissions datalist")];
 
 // Names apply only to the choice that takes names.
 for (const choice of document.querySelectorAll(".declbind-choice")) {
@@ -49,8 +52,13 @@ async function showFields() {
   address.searchParams.set("model", wanted);
   const answer = await fetch(address, { credentials: "same-origin" }).catch(() => null);
   if (!answer?.ok || model.value !== wanted) return;
-  const { fields, relations, key } = await answer.json();
+  const { fields, relations, key, stream: proposal } = await answer.json();
   if (model.value !== wanted) return;
+  // A name that a person typed stays.
+  if (isNew && stream.value === proposed) {
+    stream.value = proposed = proposal;
+    stream.dispatchEvent(new Event("input", { bubbles: true }));
+  }
   notes.querySelector("[data-model]").textContent = wanted;
   notes.dataset.key = key;
   notes.querySelector("ul").replaceChildren(
@@ -72,11 +80,12 @@ async function showFields() {
 
 // The codenames of the model's own app are offered first.
 function sortCodenames() {
-  if (!codenames) return;
   const app = `${model.value.split(".")[0].toLowerCase()}.`;
-  const options = [...codenames.options].sort((one, two) => one.value.localeCompare(two.value));
   const isOwn = (option) => option.value.startsWith(app);
-  codenames.replaceChildren(...options.filter(isOwn), ...options.filter((option) => !isOwn(option)));
+  for (const list of codenames) {
+    const options = [...list.options].sort((one, two) => one.value.localeCompare(two.value));
+    list.replaceChildren(...options.filter(isOwn), ...options.filter((option) => !isOwn(option)));
+  }
 }
 
 if (notes && model && groups) {

@@ -10,6 +10,7 @@ const counter = find("count");
 const pauseButton = find("pause");
 const every = Number(page.dataset.every);
 const maxRows = Number(page.dataset.max);
+const alike = Number(page.dataset.alike); // how many of equal rows are shown; 0: all
 const RETRY_PUSH = 15000; // after a failed push, how long the page only polls
 const FEW = 10; // the most rows of one update that are marked as new, because each animation costs rendering time
 const PATIENCE = 5000; // how long a push may be reconnecting before the page polls instead
@@ -66,7 +67,34 @@ function put(rows) {
     }
   }
   while (body.rows.length > maxRows) body.lastElementChild.remove();
+  fold();
   find("nothing").hidden = body.rows.length > 0;
+}
+
+function groupRows() {
+  const groups = new Map();
+  for (const row of body.rows) {
+    if (!groups.has(row.dataset.like)) groups.set(row.dataset.like, []);
+    groups.get(row.dataset.like).push(row);
+  }
+  return groups;
+}
+
+/** Show the newest of equal rows and count the others, so that a busy stream does not hide the rest. */
+function fold() {
+  if (!alike) return;
+  const alikes = groupRows();
+  alikes.delete("");
+  const isMixed = new Set([...alikes.keys()].map((like) => like.split(" ")[1])).size > 1;
+  for (const rows of alikes.values()) {
+    rows.forEach((row, at) => {
+      row.hidden = isMixed && at >= alike && !row.contains(document.activeElement);
+      const more = row.querySelector("[data-alike]");
+      if (!more) return;
+      more.hidden = !isMixed || at !== alike - 1 || rows.length <= alike;
+      more.textContent = `${rows.length - alike} more like it`;
+    });
+  }
 }
 
 function passOver(count, from) {
@@ -91,6 +119,7 @@ function fill({ got, known, partial }) {
     if (!offset) continue;
     const found = got[offset];
     const cell = row.querySelector("[data-got]");
+    if (found) for (const filled of row.querySelectorAll("[data-got], [data-took]")) filled.classList.remove("declbind-none");
     if (found && found[0] >= Number(row.dataset.count ?? 0)) {
       row.dataset.count = found[0];
       cell.textContent = `${partial ? "≥ " : ""}${found[0]}`;
@@ -263,9 +292,14 @@ function clear(event) {
   tell();
 }
 
+function step(row, by) {
+  return by > 0 ? row.nextElementSibling : row.previousElementSibling;
+}
+
 function move(by) {
   const here = document.activeElement?.closest?.("[data-rows] tr");
-  const row = here ? (by > 0 ? here.nextElementSibling : here.previousElementSibling) : body.rows[0];
+  let row = here ? step(here, by) : body.rows[0];
+  while (row?.hidden) row = step(row, by);
   row?.focus();
 }
 

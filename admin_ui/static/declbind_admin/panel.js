@@ -8,6 +8,15 @@ const WAIT = 350;
 // Inputs that are not part of the record and need no update.
 const SILENT = new Set(["note", "confirm_widening", "opened_with"]);
 
+// The inputs that a person has left: a problem is shown only after that, or after the form was submitted.
+const touched = form?.querySelector(".errornote") ? null : new Set();
+
+/** The form field that an input belongs to. */
+function fieldOf(control) {
+  const row = control.closest(".form-row");
+  return [...(row?.classList ?? [])].find((name) => name.startsWith("field-"))?.slice("field-".length) ?? "";
+}
+
 let timer = 0;
 let running = null;
 
@@ -25,13 +34,14 @@ async function refresh() {
   running = turn;
   const data = new FormData(form);
   data.set("object_id", panel.dataset.object);
+  if (touched) data.set("touched", [...touched].join(","));
   panel.setAttribute("aria-busy", "true");
   try {
     const answer = await fetch(panel.dataset.url, {
       method: "POST", body: data, credentials: "same-origin", signal: turn.signal,
     });
     if (!answer.ok) return;
-    const { html } = await answer.json();
+    const { html, sections, problems } = await answer.json();
     // Only the answer to the last request is used.
     if (running !== turn) return;
     const focused = body.contains(document.activeElement) ? document.activeElement.id : "";
@@ -41,7 +51,12 @@ async function refresh() {
     const fresh = body.querySelector("#id_confirm_widening");
     if (fresh) fresh.checked = fresh.value === tick;
     if (focused) document.getElementById(focused)?.focus();
+    for (const [title, value] of Object.entries(sections)) {
+      const heading = form.querySelector(`[data-section="${CSS.escape(title)}"] [data-value]`);
+      if (heading) heading.textContent = value;
+    }
     announce();
+    document.dispatchEvent(new CustomEvent("declbind:problems", { detail: problems }));
   } catch (error) {
     if (error.name !== "AbortError") return;
   } finally {
@@ -50,6 +65,8 @@ async function refresh() {
 }
 
 function later(event) {
+  // A mistake in JSON is shown while it is typed.
+  if (event.type === "change" || event.target.matches("textarea.declbind-json")) touched?.add(fieldOf(event.target));
   if (SILENT.has(event.target.name)) return;
   clearTimeout(timer);
   timer = setTimeout(refresh, event.target.name === "look_pk" ? 0 : WAIT);
@@ -73,6 +90,8 @@ if (form && body) {
     const row = link && document.querySelector(`.form-row.field-${CSS.escape(link.dataset.field)}`);
     if (!row) return;
     event.preventDefault();
+    const fold = row.closest("details.declbind-fold");
+    if (fold) fold.open = true;
     row.scrollIntoView({ block: "center" });
     const controls = [...row.querySelectorAll("input, select, textarea, [role=listbox]")];
     controls.find((control) => control.offsetParent !== null && !control.disabled)?.focus();

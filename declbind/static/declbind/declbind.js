@@ -115,7 +115,7 @@ export function connect(url = '/ws/bindings/', options = {}) {
 /**
  * One connection, shared by all streams of a page.
  *
- * Events: `state` ({state, code?, retryIn?}), `frame` ({stream, payload}: changes of streams that the
+ * Events: `state` ({state, code?, reason?, retryIn?}), `frame` ({stream, payload}: changes of streams that the
  * server subscribed by itself), `error` (a DeclbindError: the server sent an invalid frame, or there is no
  * token for the connection).
  */
@@ -243,7 +243,7 @@ export class Client extends EventTarget {
     this.#socket = socket;
     socket.onopen = () => this.#opened();
     socket.onmessage = (event) => this.#receive(event.data);
-    socket.onclose = (event) => this.#lost(event.code);
+    socket.onclose = (event) => this.#lost(event.code, event.reason);
   }
 
   #opened() {
@@ -281,8 +281,11 @@ export class Client extends EventTarget {
     }
   }
 
-  /** @param {number} code */
-  #lost(code) {
+  /**
+   * @param {number} code
+   * @param {string} reason what the server said, such as the reason that an operator gave; may be empty
+   */
+  #lost(code, reason = '') {
     this.#drop();
     if (code === 4401 && typeof this.#options.token === 'function' && !this.#tokenRefused) {
       // The token has ended. If a new one is refused too, the user must log in again.
@@ -291,7 +294,7 @@ export class Client extends EventTarget {
       return;
     }
     if (code === 4401 || code === 4403) {
-      this.#setState('refused', { code });
+      this.#setState('refused', { code, reason });
       const text = code === 4401 ? 'The session is over; log in again.' : 'The server no longer allows this connection.';
       this.#rejectWrites(() => new DeclbindError('refused', text));
       return;

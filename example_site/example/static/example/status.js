@@ -2,6 +2,8 @@
 
 import { connect } from '../declbind/declbind.js';
 
+const FIRST_RETRY = 2_000; // after an operator's disconnect; each further one takes twice as long
+const LAST_RETRY = 60_000;
 const TEXTS = {
   connecting: 'Connecting',
   live: 'Live',
@@ -14,12 +16,23 @@ const TEXTS = {
 export function connectPage() {
   const client = connect();
   const place = document.querySelector('[data-status]');
-  const show = () => {
+  let wait = FIRST_RETRY;
+  let calm = 0;
+  const show = ({ detail = {} } = {}) => {
     place.dataset.state = client.state;
     place.textContent = TEXTS[client.state];
+    clearTimeout(calm);
+    if (client.state === 'live') calm = setTimeout(() => (wait = FIRST_RETRY), LAST_RETRY);
+    if (client.state !== 'refused' || detail.code === 4401) return;
+    // Disconnected by an operator: say why, and come back. A blocked user is refused again, and tries less often.
+    place.textContent = `Disconnected: ${detail.reason || 'no longer allowed'}. Trying again`;
+    setTimeout(() => client.reconnect(), wait);
+    wait = Math.min(LAST_RETRY, 2 * wait);
   };
   client.addEventListener('state', show);
   show();
+  place.hidden = false;
+  for (const button of document.querySelectorAll('[data-needs-script]')) button.disabled = false;
   return client;
 }
 

@@ -1,0 +1,53 @@
+"""The console's pages as entries of the admin's own index and menu."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib.admin import AdminSite
+from django.http import HttpRequest
+
+from admin_ui import pages
+
+#: The model whose list shows the same as a page of the console.
+REPLACED = "Node"
+
+
+def extend_menu(model_admin: Any, site: AdminSite) -> None:
+    """Add the console's pages to the menu of an admin site, below the bindings; once for each site."""
+    if getattr(site, "_declbind_menu", None) is not None:
+        return
+    build: Callable[..., list[Any]] = site.get_app_list
+
+    def get_app_list(request: HttpRequest, app_label: str | None = None) -> list[Any]:
+        apps = build(request, app_label)
+        registered = site._registry.get(model_admin.model)
+        for app in apps:
+            if app["app_label"] == model_admin.opts.app_label and registered is not None:
+                _add_pages(app, registered, request)
+        return apps
+
+    site._declbind_menu = True  # type: ignore[attr-defined]
+    site.get_app_list = get_app_list  # type: ignore[method-assign]
+
+
+def _add_pages(app: dict[str, Any], model_admin: Any, request: HttpRequest) -> None:
+    listed = pages.page_url(model_admin, "changelist")
+    entries = [
+        {
+            "name": page.label,
+            "object_name": f"Declbind{page.label.title().replace(' ', '').rstrip('?')}",
+            "perms": {"add": False, "change": False, "delete": False, "view": True},
+            "admin_url": page.url,
+            "add_url": None,
+            "view_only": True,
+            "model": None,
+        }
+        for page in pages.console_pages(model_admin, request)
+        if page.url != listed
+    ]
+    if any(entry["name"] == "Processes" for entry in entries):
+        app["models"] = [model for model in app["models"] if model["object_name"] != REPLACED]
+    at = next((n for n, model in enumerate(app["models"], 1) if model["object_name"] == "BindingRecord"), 0)
+    app["models"][at:at] = entries
