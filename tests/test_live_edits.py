@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -12,13 +13,23 @@ from declbind.live import edits
 from declbind.live.hub import get_hub
 from declbind.models import Event
 from declbind.outbound import open_writes
-from declbind.testing import Client
+from declbind.testing import PATIENCE, Client
 from tests.live import in_thread, next_payload, settle_hub, since_of
-from tests.record_edits import edit, hold_a_write_open, let_writers_be_behind, no_grace, only_concurrent, subscribe
+from tests.record_edits import (
+    edit,
+    find_moment_in_time,
+    hold_a_write_open,
+    let_writers_be_behind,
+    no_grace,
+    only_concurrent,
+    subscribe,
+)  # fmt: skip
 
 __all__ = ["no_grace"]
 
 pytestmark = [pytest.mark.django_db(transaction=True), only_concurrent]
+
+find_moment = edits.find_moment
 
 RESYNC = {"action": "resync", "reason": "config"}
 
@@ -26,6 +37,7 @@ RESYNC = {"action": "resync", "reason": "config"}
 @pytest.fixture(autouse=True)
 def look_often(no_grace: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(edits, "LOOK_SECONDS", 0.15)
+    monkeypatch.setattr(edits, "find_moment", find_moment)
 
 
 async def subscribe_to_nothing(client: Client) -> dict[str, object]:
@@ -86,6 +98,33 @@ async def test_resuming_from_before_the_commit_is_a_resync():
         assert await next_payload(client) == RESYNC
 
 
+@pytest.mark.parametrize("knows_the_time", [True, pytest.param(False, id="control")])
+async def test_a_commit_before_the_hub_asks_for_open_transactions_is_not_missed(monkeypatch, knows_the_time):
+    """The hub's thread may be slow. The control takes a late answer for one in time, and misses the row."""
+    commit = await write_before_the_edit()
+    ask = threading.Event()
+
+    def find_late(version: int, using: str) -> tuple[str | None, bool]:
+        assert ask.wait(PATIENCE)
+        moment, is_late = find_moment(version, using)
+        return moment, is_late and knows_the_time
+
+    monkeypatch.setattr(edits, "find_moment", find_late)
+    monkeypatch.setattr(open_writes, "are_open", lambda moment, using: False)
+    async with Client() as client:
+        reply = await subscribe_to_nothing(client)
+    await commit()
+    ask.set()
+    hub = await get_hub()
+    await asyncio.gather(*hub.edits.tasks)
+    async with Client() as client:
+        await subscribe(client, params={"name": "bob"}, since=since_of(reply))
+        if knows_the_time:
+            assert await next_payload(client) == RESYNC
+        assert await client.is_silent()
+    assert await count_ends() == int(knows_the_time)
+
+
 async def test_the_end_is_written_once_by_all_processes():
     """Each process waits for it, and only one of them writes it."""
     commit = await write_before_the_edit()
@@ -133,6 +172,8 @@ async def test_a_failing_database_is_queried_again(monkeypatch):
 async def test_a_hub_that_awaits_no_transaction_is_detected(monkeypatch, blind):
     """Negative control: the client never learns of the row."""
     monkeypatch.setattr(open_writes, blind, lambda *args: 0)
+    monkeypatch.setattr(edits, "find_moment", find_moment_in_time)
+    monkeypatch.setattr(open_writes, "outdated_seconds", lambda using: 0)
     commit = await write_before_the_edit()
     async with Client() as client:
         await subscribe_to_nothing(client)

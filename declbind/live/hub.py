@@ -135,7 +135,7 @@ class LiveHub:
         for edit, version, is_over in edits:
             streams = self.edits.note(edit, version)
             if not is_over:
-                self.edits.follow(streams)
+                self.edits.follow(streams, version)
         loop = self.loop
         relay.add_listener(self, loop, self.pump.wake)
         self._tasks = [

@@ -183,7 +183,7 @@ class Pump:
             case {"type": "config"} as content:
                 streams = hub.edits.note(content, event.version)
                 await hub.apply_registry(await hub.thread.run(hub.log_reader.newest_registry))
-                hub.edits.follow(streams)
+                hub.edits.follow(streams, event.version)
             case {"type": "written", "streams": list(streams)}:
                 for stream in streams:
                     hub.edits.resync(stream)

@@ -38,6 +38,15 @@ _OLDEST = {
 }
 
 
+#: InnoDB refreshes its list of transactions only if nobody has read it for this many seconds.
+_OUTDATED_SECONDS = {"mysql": 0.1}
+
+
+def outdated_seconds(using: str) -> float:
+    """Return for how many seconds after its last call, by any process, ``are_open`` may repeat an older answer."""
+    return _OUTDATED_SECONDS.get(connections[using].vendor, 0.0)
+
+
 def present_moment(using: str) -> str | None:
     """Return the present moment in the form that ``are_open`` takes, or ``None`` if the database needs no check."""
     found = _ask(_PRESENT, (), using)
