@@ -6,9 +6,7 @@ A project with a site of its own registers the same classes there:
 
 from django.contrib import admin
 
-from admin_ui.history import BindingRevisionAdmin
-from admin_ui.nodes import NodeAdmin
-from admin_ui.records import BindingRecordAdmin
+from admin_ui.records import BindingRecordAdmin, BindingRevisionAdmin, NodeAdmin
 from declbind.models import BindingRecord, BindingRevision, Node
 
 admin.site.register(BindingRecord, BindingRecordAdmin)

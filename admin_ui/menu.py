@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TypeAlias
 
 from django.contrib.admin import AdminSite
 from django.http import HttpRequest
 
-from admin_ui import pages
+from admin_ui.common import screen
+from admin_ui.common.screen import Context, RecordAdmin
 
+#: An app in the admin's index, with its models.
+App: TypeAlias = Context
 #: The model whose list shows the same as a page of the console.
 REPLACED = "Node"
 
 
-def extend_menu(model_admin: Any, site: AdminSite) -> None:
+def extend_menu(model_admin: RecordAdmin, site: AdminSite) -> None:
     """Add the console's pages to the menu of an admin site, below the bindings; once for each site."""
     if getattr(site, "_declbind_menu", None) is not None:
         return
-    build: Callable[..., list[Any]] = site.get_app_list
+    build: Callable[..., list[App]] = site.get_app_list
 
-    def get_app_list(request: HttpRequest, app_label: str | None = None) -> list[Any]:
+    def get_app_list(request: HttpRequest, app_label: str | None = None) -> list[App]:
         apps = build(request, app_label)
         registered = site._registry.get(model_admin.model)
         for app in apps:
@@ -32,8 +35,8 @@ def extend_menu(model_admin: Any, site: AdminSite) -> None:
     site.get_app_list = get_app_list  # type: ignore[method-assign]
 
 
-def _add_pages(app: dict[str, Any], model_admin: Any, request: HttpRequest) -> None:
-    listed = pages.page_url(model_admin, "changelist")
+def _add_pages(app: App, model_admin: RecordAdmin, request: HttpRequest) -> None:
+    listed = screen.page_url(model_admin, "changelist")
     entries = [
         {
             "name": page.label,
@@ -44,7 +47,7 @@ def _add_pages(app: dict[str, Any], model_admin: Any, request: HttpRequest) -> N
             "view_only": True,
             "model": None,
         }
-        for page in pages.console_pages(model_admin, request)
+        for page in screen.console_pages(model_admin, request)
         if page.url != listed
     ]
     if any(entry["name"] == "Processes" for entry in entries):

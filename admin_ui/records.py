@@ -13,24 +13,29 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import URLPattern, path
 
-from admin_ui import binding_page, documents, elsewhere, pages
-from admin_ui.actions import RecordActions
-from admin_ui.faults import report_faults
-from admin_ui.fields import describe_key
-from admin_ui.form import BindingForm, form_values
-from admin_ui.json_page import JsonPage
-from admin_ui.list_page import ListPage
+from admin_ui.bindings import binding_page, elsewhere
+from admin_ui.bindings.actions import RecordActions
+from admin_ui.bindings.history import BindingRevisionAdmin
+from admin_ui.bindings.list_page import ListPage
+from admin_ui.bindings.sight import load_sight
+from admin_ui.bindings.summary import describe_fields, describe_relations, summarise_record
+from admin_ui.common import documents, screen
+from admin_ui.common.faults import report_faults
+from admin_ui.common.screen import Context
+from admin_ui.editor.fields import describe_key
+from admin_ui.editor.form import BindingForm, form_values
+from admin_ui.editor.json_page import JsonPage
+from admin_ui.editor.panel import build_panel
+from admin_ui.editor.proposals import propose_stream
+from admin_ui.editor.sections import EXISTING, FIELDSETS, build_sections
 from admin_ui.menu import extend_menu
-from admin_ui.pages import Context
-from admin_ui.panel import build_panel
-from admin_ui.proposals import propose_stream
+from admin_ui.pages.nodes import NodeAdmin
 from admin_ui.screens import screen_urls
-from admin_ui.sections import EXISTING, FIELDSETS, build_sections
-from admin_ui.sight import load_sight
-from admin_ui.summary import describe_fields, describe_relations, summarise_record
 from declbind import record_validation
 from declbind.console.shown import sees_all
 from declbind.models import BindingRecord, editing
+
+__all__ = ["BindingRecordAdmin", "BindingRevisionAdmin", "NodeAdmin"]
 
 #: The form's scripts; each works without the others.
 SCRIPTS = tuple(f"declbind_admin/{name}.js" for name in ("form", "picker", "relations", "builders", "panel"))
@@ -90,9 +95,7 @@ class BindingRecordAdmin(ListPage, RecordActions):
             }
         )
 
-    def history_view(
-        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
+    def history_view(self, request: HttpRequest, object_id: str, extra_context: Context | None = None) -> HttpResponse:
         """Show the changes of a binding in words, in place of Django's list of log entries."""
         return binding_page.history_view(self, request, object_id)
 
@@ -150,16 +153,16 @@ class BindingRecordAdmin(ListPage, RecordActions):
         label = str(form["model"].value() or "") if "model" in form.fields else ""
         extra: Context = {
             "may_edit": may_edit,
-            "console_pages": pages.console_pages(self, request),
+            "console_pages": screen.console_pages(self, request),
             "form_scripts": SCRIPTS,
             "unsaved": form.unsaved is not None,
-            "panel_url": pages.page_url(self, "panel"),
+            "panel_url": screen.page_url(self, "panel"),
             "look_query": request.POST.get("look_q", ""),
             "notes": describe_fields(label),
             "relations": describe_relations(label),
             "notes_model": label,
             "notes_key": describe_key(label),
-            "notes_url": pages.page_url(self, "model_fields"),
+            "notes_url": screen.page_url(self, "model_fields"),
             "copied_from": elsewhere.find_elsewhere(request.GET.get("copy", "")) if add else None,
         }
         if obj is not None:
@@ -168,9 +171,9 @@ class BindingRecordAdmin(ListPage, RecordActions):
             summary = summarise_record(stored, record_validation.reserved_streams())
             extra.update(summary=summary, document=documents.dump(stored.definition()))
             extra["sight"] = load_sight(stored.stream, summary.where)
-            extra["overview_url"] = pages.page_url(self, "overview", obj.pk)
-            extra["json_url"] = pages.page_url(self, "json", obj.pk)
-            extra["accept_url"] = pages.page_url(self, "accept", obj.pk) if may_edit else ""
+            extra["overview_url"] = screen.page_url(self, "overview", obj.pk)
+            extra["json_url"] = screen.page_url(self, "json", obj.pk)
+            extra["accept_url"] = screen.page_url(self, "accept", obj.pk) if may_edit else ""
         if may_edit:
             extra["sections"] = build_sections(context["adminform"], form)
             extra["panel"] = build_panel(self, request, form, with_row="_look" in request.POST)

@@ -279,7 +279,7 @@ class Binding(BindingRows, Generic[BoundModel]):
             ClientError: There is no such row for this user (``not_found``).
         """
         row = self.get_object(pk)
-        course.enter("store", row)
+        course.enter(course.Check.STORE, row)
         row.delete()
 
     def get_object(self, pk: object) -> models.Model:
@@ -291,7 +291,7 @@ class Binding(BindingRows, Generic[BoundModel]):
         Raises:
             ClientError: The row does not exist, or does not belong to the user (``not_found`` in both cases).
         """
-        course.enter("row", pk)
+        course.enter(course.Check.ROW, pk)
         model = self.model_class()
         # Only the row itself must be locked. PostgreSQL cannot lock the outer side of a join at all.
         rows = self.scoped(self.get_queryset()).select_related(None).select_for_update()
@@ -306,7 +306,7 @@ class Binding(BindingRows, Generic[BoundModel]):
         Raises:
             ClientError: It does not (``invalid``). The error is that of ``outside_error``.
         """
-        course.enter("inside", instance)
+        course.enter(course.Check.INSIDE, instance)
         spec = self.resolved().spec
         if not (spec.where or spec.scope):
             return

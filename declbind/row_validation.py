@@ -43,7 +43,7 @@ def save_new(binding: BindingRows, instance: models.Model, data: Mapping[str, ob
     Raises:
         ClientError: The data is not valid (``invalid``).
     """
-    course.enter("values", instance)
+    course.enter(course.Check.VALUES, instance)
     preset = {concrete_field(type(instance), name).name for name in binding.scope_values()}
     errors: Errors = {}
     for field in binding.writable_fields():
@@ -57,7 +57,7 @@ def save_new(binding: BindingRows, instance: models.Model, data: Mapping[str, ob
         if field.generated or (field.name not in data and field.value_from_object(instance) in (None, ""))
     }
     lists, _ = _assign(binding, instance, data, errors, unchecked=unset)
-    course.enter("store", instance)
+    course.enter(course.Check.STORE, instance)
     key = instance._meta.pk
     # Without the flag, Django would first try an UPDATE of the row with this key. A create must never be an update.
     if instance.pk is not None and not _has_default(key):
@@ -79,12 +79,12 @@ def save_sent(binding: BindingRows, instance: models.Model, data: Mapping[str, o
     Raises:
         ClientError: The data is not valid (``invalid``).
     """
-    course.enter("values", instance)
+    course.enter(course.Check.VALUES, instance)
     sent = [field for field in binding.writable_fields() if field.name in data]
     if not sent:
         raise ClientError("invalid", "Expected at least one field to store under 'data'.")
     lists, moved = _assign(binding, instance, data, {}, unchecked=set())
-    course.enter("store", instance)
+    course.enter(course.Check.STORE, instance)
     columns = [field.name for field in sent if not field.many_to_many]
     if columns:
         moving = [*moving_columns(instance), *sorted(moved)]

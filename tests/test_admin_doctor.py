@@ -14,7 +14,7 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from admin_ui import doctor_page
+from admin_ui.pages import doctor_page
 from declbind.console import doctor, ping, processes
 from declbind.console.limits import limited_queries
 from declbind.models import Configuration, Event, Node

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from admin_ui import documents
-from admin_ui.form import BindingForm
+from admin_ui.common import documents
+from admin_ui.editor.form import BindingForm
 from declbind.core.spec import BindingSpec
 from declbind.models import BindingRecord, BindingRevision
 from tests.console_forms import LIST, POST, change_url, errors, read_form, save, staff

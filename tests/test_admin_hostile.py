@@ -14,7 +14,7 @@ from django.db import connection
 from django.test import Client, override_settings
 from django.utils import timezone
 
-from admin_ui.stream import encode
+from admin_ui.traffic.stream import encode
 from declbind.live.metrics import Metrics
 from declbind.models import (
     Activity,

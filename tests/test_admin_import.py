@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, assume, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from admin_ui import import_page
+from admin_ui.bindings import import_page
 from admin_ui.records import BindingRecordAdmin
 from declbind import record_validation
 from declbind.console import plan

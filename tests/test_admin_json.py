@@ -9,7 +9,7 @@ from django.contrib.admin.models import LogEntry
 from hypothesis import given
 from hypothesis import strategies as st
 
-from admin_ui.places import find_paths
+from admin_ui.editor.places import find_paths
 from declbind.core.wording import join_path
 from declbind.models import BindingRecord, BindingRevision
 from tests.console_forms import ANIMALS, LIST, POST, FormReader, post_confirmed, save, spoil, staff, tick

@@ -13,8 +13,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from admin_ui import traffic
-from admin_ui.watching import LEASE_SECONDS
+from admin_ui.traffic import window
+from admin_ui.traffic.watching import LEASE_SECONDS
 from declbind.models import Event, Head, Traffic, Watch
 from declbind.testing import override_bindings
 from tests.console_forms import staff
@@ -168,7 +168,7 @@ def test_an_event_without_a_number_is_shown_again_when_it_has_one():
 
 def test_the_page_is_bounded_and_reports_skipped_rows(monkeypatch):
     """However many rows there are, the page has a maximal length and reports how many it left out."""
-    monkeypatch.setattr(traffic, "MAX_ROWS", 5)
+    monkeypatch.setattr(window, "MAX_ROWS", 5)
     client = watcher()
     cursor = cursor_of(client)
     for _ in range(7):

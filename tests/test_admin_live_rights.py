@@ -12,7 +12,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.utils import timezone
 
-from admin_ui import export
+from admin_ui.traffic import export
 from declbind.live.traffic import CAPTURE_FAILED
 from declbind.models import Connection, Event, SavedView, Traffic, Watch
 from declbind.registry import override

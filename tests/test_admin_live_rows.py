@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from admin_ui import traffic
+from admin_ui.traffic import window
 from declbind.models import Activity, Event, Node, Traffic
 from tests.console_forms import staff
 from tests.live_page import EXPORT, LIVE, add_activity, add_event, add_traffic, cursor_of, offset_of, poll, watcher
@@ -42,7 +42,7 @@ def test_rows_of_a_burst_are_left_out_and_counted():
     assert answer["every"] == 4
     assert answer["count"] == 250 + 1 + 30 + 2
     assert answer["skipped"] == 0
-    assert 20 < len(keys) <= traffic.ANSWER_ROWS + 3
+    assert 20 < len(keys) <= window.ANSWER_ROWS + 3
     assert {f"t{pk}" for pk in refused} < keys
     assert any("declbind-row-control" in row["html"] for row in answer["rows"])
     assert {row["key"] for row in poll(client, cursor)["rows"]} == keys
@@ -53,7 +53,7 @@ def test_rows_of_a_burst_are_left_out_and_counted():
 
 def test_skipped_rows_can_be_read_page_by_page(monkeypatch):
     """From any cursor each row is read once, whatever the order of the clocks."""
-    monkeypatch.setattr(traffic, "MAX_ROWS", 4)
+    monkeypatch.setattr(window, "MAX_ROWS", 4)
     client = watcher()
     now = timezone.now()
     cursor = cursor_of(client)
@@ -79,7 +79,7 @@ def test_a_filter_searches_a_bounded_part_of_the_log_and_reports_it(monkeypatch)
         add_event()
     assert len(client.get(LIVE, {"stream": "old"}).context["rows"]) == 1
     assert "newest 20000 events" not in client.get(LIVE, {"stream": "old"}).content.decode()
-    monkeypatch.setattr(traffic, "WINDOW", 3)
+    monkeypatch.setattr(window, "WINDOW", 3)
     page = client.get(LIVE, {"stream": "old"})
     assert page.context["rows"] == []
     assert "searches the newest 3 events" in page.content.decode()
@@ -176,11 +176,11 @@ def test_the_page_of_a_row_links_only_to_existing_pages(monkeypatch):
     _, links = client.get(LIVE).context["rows"][0]
     assert links.row == f"{LIVE}?stream=posts&row=7"
     assert links.open == f"{LIVE}row/e{event.pk}/"
-    monkeypatch.setattr("admin_ui.links.find_page", lambda admin, page: f"/{page}/")
+    monkeypatch.setattr("admin_ui.traffic.links.find_page", lambda admin, page: f"/{page}/")
     _, links = client.get(LIVE).context["rows"][0]
     assert links.try_it == "/try/?stream=posts&row=7&action=delete"
     assert links.why == f"/why/?stream=posts&row=7&offset={offset_of(event)}"
-    monkeypatch.setattr("admin_ui.links.find_page", lambda admin, page: "")
+    monkeypatch.setattr("admin_ui.traffic.links.find_page", lambda admin, page: "")
     _row, links = client.get(LIVE).context["rows"][0]
     assert (links.try_it, links.why) == ("", "")
 

@@ -11,7 +11,7 @@ from django.contrib.sessions.models import Session
 from django.test import RequestFactory
 from django.utils import timezone
 
-from admin_ui.stream import Viewer
+from admin_ui.traffic.stream import Viewer
 from declbind.models import BindingRecord, Watch
 from tests.console_forms import staff
 

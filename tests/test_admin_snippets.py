@@ -16,7 +16,7 @@ from django.test import Client
 from django.urls import set_script_prefix
 from pytest_django import Settings
 
-from admin_ui.snippets import build_snippets
+from admin_ui.bindings.snippets import build_snippets
 from declbind.core.spec import BindingSpec
 from tests.browser.console import fill_console
 from tests.browser.test_console_pages import SCREENS
@@ -92,7 +92,7 @@ RECORDS: dict[str, JSONObject] = {
 GENERATE = """
 import json, sys, pathlib, django
 django.setup()
-from admin_ui.snippets import build_snippets
+from admin_ui.bindings.snippets import build_snippets
 from declbind.core.spec import BindingSpec
 for record in json.loads(sys.argv[1]):
     name = "".join(char if char.isalnum() else "_" for char in record["stream"])

@@ -15,9 +15,9 @@ from django.core.asgi import get_asgi_application
 from django.test import AsyncClient, Client
 from django.utils import timezone
 
-from admin_ui import stream
-from admin_ui.traffic import Look
-from admin_ui.wanted import Wanted
+from admin_ui.traffic import stream
+from admin_ui.traffic.wanted import Wanted
+from admin_ui.traffic.window import Look
 from declbind.live.hub import get_hub
 from declbind.models import Event, Node, Traffic, Watch
 from declbind.outbound import relay

@@ -12,8 +12,8 @@ from django.http import HttpRequest
 from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 
-from admin_ui import visible
-from admin_ui.visible import VisibleRows
+from admin_ui.common import visible
+from admin_ui.common.visible import VisibleRows
 from declbind.models import Event
 from declbind.registry import override
 from example_site.blog.models import Blog, Post

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
 
-from admin_ui.summary import summarise_record
+from admin_ui.bindings.summary import summarise_record
 from declbind.audiences import is_in_audience
 from declbind.binding_classes import build_binding
 from declbind.console.overview import describe_rules

@@ -72,6 +72,12 @@ LAYERS = [
     ["declbind.management", "declbind.contrib"],
     # The package's public names come from every layer; code inside the package does not use them.
     ["declbind"],
+    ["admin_ui.common"],
+    ["admin_ui.editor"],
+    ["admin_ui.traffic"],
+    ["admin_ui.bindings"],
+    ["admin_ui.pages"],
+    ["admin_ui.menu", "admin_ui.screens", "admin_ui.templatetags"],
     ["admin_ui"],
 ]
 CORE_STDLIB_BANS = {"asyncio", "selectors", "signal", "socket", "ssl", "subprocess", "threading", "time"}

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from declbind.console import trial, trial_frames, trial_inbound, trial_outbound
-from declbind.console.trial import Question, make_trial
+from declbind.console import trial
+from declbind.console.trial import Question, frames, inbound, make_trial, outbound
 from declbind.inbound import writes
 from declbind.testing import Client, override_bindings
 from tests.factories import AnimalFactory, UserFactory, make_user
@@ -67,18 +67,18 @@ def forget_scope(patch: pytest.MonkeyPatch) -> None:
 
 def trust_everybody(patch: pytest.MonkeyPatch) -> None:
     """Try as if every permission were granted, as with an outdated user object."""
-    attempt = trial_inbound.try_write
+    attempt = inbound.try_write
 
     def careless(request, binding, identity, index, *, carry_out):
         open_rule = type(binding.__name__, (binding,), {"rule": lambda self, action: True})
         return attempt(request, open_rule, identity, index, carry_out=carry_out)
 
-    patch.setattr(trial_inbound, "try_write", careless)
+    patch.setattr(inbound, "try_write", careless)
 
 
 def word_it_differently(patch: pytest.MonkeyPatch) -> None:
     """Answer with the right code and another message."""
-    attempt = trial_inbound.try_write
+    attempt = inbound.try_write
 
     def careless(*args, **kwargs):
         done = attempt(*args, **kwargs)
@@ -86,31 +86,31 @@ def word_it_differently(patch: pytest.MonkeyPatch) -> None:
             done.error.message = f"Refused. {done.error.message}"
         return done
 
-    patch.setattr(trial_inbound, "try_write", careless)
+    patch.setattr(inbound, "try_write", careless)
 
 
 def forget_old_groups(patch: pytest.MonkeyPatch) -> None:
     """Compute the groups from the row after the change only."""
-    patch.setattr(trial_frames, "groups_of", lambda plan, row, using: {})
+    patch.setattr(frames, "groups_of", lambda plan, row, using: {})
 
 
 def show_hidden_values(patch: pytest.MonkeyPatch) -> None:
     """Send the new values with the delete that hides a row."""
-    build_frames = trial_frames.build_frames
+    build_frames = frames.build_frames
 
     def careless(*args):
         return tuple(
             replace(frame, text=frame.text.replace('"data":{}', '"data":{"legs":1}')) for frame in build_frames(*args)
         )
 
-    patch.setattr(trial_outbound, "build_frames", careless)
+    patch.setattr(outbound, "build_frames", careless)
 
 
 def forget_to_roll_back(patch: pytest.MonkeyPatch) -> None:
     """Commit what the trial wrote."""
     patch.setattr(writes, "rehearse", writes.handle)
-    patch.setattr(trial_inbound.Course, "_look", lambda self, reply: None)
-    patch.setattr(trial_inbound.Course, "enter", leave_it_be)
+    patch.setattr(inbound.Course, "_look", lambda self, reply: None)
+    patch.setattr(inbound.Course, "enter", leave_it_be)
 
 
 def leave_it_be(self: Any, step: str, found: Any) -> None:

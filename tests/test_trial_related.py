@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from declbind.console.trial import Question, make_trial
+from declbind.core.course import Check
 from declbind.models import Event
 from declbind.testing import override_bindings
 from example_site.blog.models import Blog, Post
@@ -18,7 +19,7 @@ POSTS = {"stream": "posts", "model": "blog.Post", "fields": ["title"], "permissi
 
 
 def frames_of(action: str, blog: Blog) -> str:
-    step = make_trial(Question(stream="blogs", action=action, pk=blog.pk)).step("frames")
+    step = make_trial(Question(stream="blogs", action=action, pk=blog.pk)).step(Check.FRAMES)
     assert step is not None
     return step.text
 
@@ -31,7 +32,7 @@ def test_lists_that_lose_the_row_are_counted() -> None:
     foods = {"stream": "foods", "model": "zoo.Food", "fields": ["name"], "permissions": ANYONE}
     animals = {"stream": "animals", "model": "zoo.Animal", "fields": ["name", "foods"], "permissions": ANYONE}
     with override_bindings(foods, animals):
-        step = make_trial(Question(stream="foods", action="outbound-delete", pk=food.pk)).step("frames")
+        step = make_trial(Question(stream="foods", action="outbound-delete", pk=food.pk)).step(Check.FRAMES)
         assert step is not None
         assert "animals (1 row)" in step.text
         food.delete()

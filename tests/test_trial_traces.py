@@ -11,8 +11,8 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from declbind import WebsocketBinding, signals
-from declbind.console import trial, trial_steps
-from declbind.console.trial import NOTE, OK
+from declbind.console.trial import NOTE, OK, steps
+from declbind.console.trial import attempt as attempts
 from declbind.core import course
 from declbind.models import Event, IdempotencyKey, Traffic
 from declbind.registry import override
@@ -128,7 +128,7 @@ def test_no_lock_is_held_during_the_evaluation(monkeypatch):
     """The transaction is over before connections, reasons or rows are looked up."""
     inside = []
     module: Any
-    for module, name in ((trial, "load_audience"), (trial_steps, "explain_permission")):
+    for module, name in ((attempts, "load_audience"), (steps, "explain_permission")):
         original = getattr(module, name)
 
         def look(*args, original=original, **kwargs):
@@ -145,7 +145,7 @@ def test_no_lock_is_held_during_the_evaluation(monkeypatch):
 def test_requests_of_clients_are_not_traced():
     """Outside of a trial, the trace points in the code do nothing."""
     assert course.current() is None
-    course.enter("permission")
+    course.enter(course.Check.PERMISSION)
 
 
 # Faults -------------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from declbind import registry
 from declbind.console import trial
 from declbind.console.trial import make_trial
 from declbind.core import frames
+from declbind.core.course import Check
 from declbind.core.errors import ClientError
 from declbind.core.hub import Connection, Hub, Limits, Outbox, Subscription
 from declbind.inbound import writes
@@ -179,7 +180,7 @@ def compare_request(world: World, case: Case) -> str:
     payload = json.loads(real.answer)["payload"]
     code = "ok" if payload["ok"] else payload["error"]["code"]
     # Validation alone says nothing of what only the project's code can tell, nor of what it has to store to know.
-    is_undecided = not case.carry_out and "only carrying it out" in getattr(tried.step("store"), "text", "")
+    is_undecided = not case.carry_out and "only carrying it out" in getattr(tried.step(Check.STORE), "text", "")
     if is_undecided:
         return "undecided"
     assert (tried.verdict == "ok") is (code == "ok"), (tried.as_text(), real.answer)
@@ -226,7 +227,7 @@ def compare_view(world: World, case: Case) -> str:
     before = world.state()
     tried = make_trial(ask(world, case))
     assert world.state() == before, "the try left something behind"
-    group = tried.step("group")
+    group = tried.step(Check.GROUP)
     shown = group.text.removesuffix(".").partition(" by the params ")[2] if group and group.verdict == "ok" else ""
     params = json.loads(shown or "{}")
     text = json.dumps({"stream": STREAM, "payload": {"action": "subscribe", "params": params, "ref": 1}})

@@ -7,10 +7,10 @@ from datetime import datetime
 
 from django import template
 
-from admin_ui import phrases
-from admin_ui.pages import Context
-from admin_ui.panel import count_subscribed
-from admin_ui.tabs import Tabs, build_tabs
+from admin_ui.common import phrases
+from admin_ui.common.screen import Context
+from admin_ui.common.tabs import Tabs, build_tabs
+from admin_ui.editor.panel import count_subscribed
 from declbind.console.times import format_time
 from declbind.core.errors import Problem
 from declbind.models import BindingRecord

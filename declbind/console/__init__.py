@@ -9,8 +9,8 @@
 ``preview``
     The frame of one row, its groups, and whether a user may see it.
 ``trial``
-    Whether a user may do something and why, step by step, and what would be sent to whom: try. ``trial_answer``
-    holds its questions and results, ``trial_steps`` their wording. Each kind of trial has a module.
+    Whether a user may do something and why, step by step, and what would be sent to whom: try. The package
+    ``trial`` has a module for each kind of trial.
     ``visibility`` computes which users see which rows, and ``reasons`` the source of a permission.
 ``history``
     The edits of a binding, and the return to one of them.

@@ -6,8 +6,33 @@ That code calls :func:`enter` before each check. A client's request has no follo
 from __future__ import annotations
 
 import contextlib
+import enum
 from collections.abc import Iterator
 from contextvars import ContextVar
+
+
+class Check(enum.StrEnum):
+    """The checks of a request in the code that serves clients, and the further steps that a trial shows."""
+
+    BINDING = "binding"
+    REQUEST = "request"
+    WHO = "who"
+    DIRECTION = "direction"
+    PERMISSION = "permission"
+    FIELDS = "fields"
+    SCOPE = "scope"
+    GROUP = "group"
+    ROW = "row"
+    VALUES = "values"
+    WRITE = "write"
+    STORE = "store"
+    INSIDE = "inside"
+    DONE = "done"
+    GROUPS = "groups"
+    FRAMES = "frames"
+    CONNECTIONS = "connections"
+    BINDINGS = "bindings"
+    SECRETS = "secrets"
 
 
 class EnoughError(Exception):
@@ -25,7 +50,7 @@ class Follower:
     stores = True
     signature = ""
 
-    def enter(self, step: str, found: object) -> None:
+    def enter(self, step: Check, found: object) -> None:
         """Record that a check begins, with the object that it checks. An exception raised here ends the request."""
 
 
@@ -37,7 +62,7 @@ def current() -> Follower | None:
     return _follower.get()
 
 
-def enter(step: str, found: object = None) -> None:
+def enter(step: Check, found: object = None) -> None:
     """Report that a check begins; ``found`` is the object that it checks."""
     follower = _follower.get()
     if follower is not None:

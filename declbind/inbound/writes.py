@@ -172,11 +172,11 @@ class _Write:
 def _carry_out(
     request: Request, binding: type[Binding], identity: permissions.Identity, using: str
 ) -> dict[str, object]:
-    course.enter("who")
+    course.enter(course.Check.WHO)
     user = permissions.load_current_user(identity)
     if user is None:
         raise ClientError("denied", "The session is over.")
-    course.enter("direction", user)
+    course.enter(course.Check.DIRECTION, user)
     if not binding.resolved().spec.inbound:
         raise ClientError("closed_direction", f"Stream {binding.stream!r} accepts no changes.")
     bound = binding(user=user, using=using)
@@ -189,7 +189,7 @@ def _carry_out(
             if follower is None or follower.stores:
                 _take_write_lock(using)
             write.reply = _answer_once(request, bound, identity)
-            course.enter("done", write.reply)
+            course.enter(course.Check.DONE, write.reply)
     except Exception as error:
         if not write.committed:
             answer = _as_client_error(error, request, bound)
@@ -226,7 +226,7 @@ def _answer_once(request: Request, bound: Binding, identity: permissions.Identit
 
 
 def _answer(request: Request, bound: Binding) -> dict[str, object]:
-    course.enter("request", bound)
+    course.enter(course.Check.REQUEST, bound)
     action, pk, data = bound.deserialize(request.payload)
     if not isinstance(action, str) or action not in MUTATIONS:
         raise ClientError("unknown_action", f"Expected create, update or delete, got {describe(action)}.")
@@ -235,15 +235,15 @@ def _answer(request: Request, bound: Binding) -> dict[str, object]:
     elif not isinstance(data, Mapping):
         raise ClientError("invalid", f"Expected an object under 'data', got {describe(data)}.")
     key = None if action == "create" else _row_key(bound, action, pk)
-    course.enter("permission", key)
+    course.enter(course.Check.PERMISSION, key)
     if not _may(bound, action, key):
         raise ClientError("denied", "Not allowed.")
     if action == "create":
         data = _without_key(bound, data)
-    course.enter("fields", data)
+    course.enter(course.Check.FIELDS, data)
     _check_text(data)
     row_validation.check_whitelist(data, bound.writable_fields())
-    course.enter("scope")
+    course.enter(course.Check.SCOPE)
     _check_scope(bound, action, data)
     check_condition(bound, action, key, request.condition)
     return {"pk": _write(bound, action, key, data, pk)}
@@ -267,7 +267,7 @@ def _write(bound: Binding, action: str, key: object, data: Mapping[str, object],
     found = None
     if action != "create" and bound.overrides(action) and (spec.where or spec.scope):
         found = bound.get_object(key)
-    course.enter("write", action)
+    course.enter(course.Check.WRITE, action)
     if action == "delete":
         bound.delete(key)
         return pk
@@ -290,10 +290,10 @@ def _row_key(bound: Binding, action: str, pk: object) -> object:
             if not isinstance(pk, bool) and bound.overrides("deserialize", "get_object", action):
                 return pk
     if not bound.overrides("has_permission"):
-        course.enter("permission")
+        course.enter(course.Check.PERMISSION)
         if not _may(bound, action, None):
             raise ClientError("denied", "Not allowed.")
-    course.enter("row", pk)
+    course.enter(course.Check.ROW, pk)
     raise ClientError("not_found", f"There is no {bound.model_class()._meta.verbose_name} of this key.")
 
 

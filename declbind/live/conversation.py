@@ -296,9 +296,9 @@ def read_request(
     Raises:
         ClientError: There is no such stream, or the request is malformed.
     """
-    course.enter("binding")
+    course.enter(course.Check.BINDING)
     binding = bindings.get(envelope.stream)
     if binding is None:
         raise ClientError("unknown_stream", f"There is no stream {envelope.stream!r:.80}.")
-    course.enter("request")
+    course.enter(course.Check.REQUEST)
     return binding, frames.parse_request(envelope)

@@ -81,10 +81,10 @@ def check_request(
     Raises:
         ClientError: The subscription is not allowed.
     """
-    course.enter("direction")
+    course.enter(course.Check.DIRECTION)
     if not binding.spec().outbound:
         raise ClientError("closed_direction", f"Stream {request.stream!r} sends nothing.")
-    course.enter("who")
+    course.enter(course.Check.WHO)
     user = permissions.load_current_user(identity)
     if user is None:
         raise ClientError("denied", "The session is over.")
@@ -105,11 +105,11 @@ def check_subscriber(bound: Binding, sent: Mapping[str, object]) -> tuple[str, d
     """
     if not bound.overrides("has_view_permission") and not bound.has_view_permission(bound.user, {}):
         # The rule is checked first, because it needs no params, and errors about params would disclose field names.
-        course.enter("scope", bound)
-        course.enter("permission", {})
+        course.enter(course.Check.SCOPE, bound)
+        course.enter(course.Check.PERMISSION, {})
         raise ClientError("denied", "Not allowed.")
     group, params = locate(bound, sent)
-    course.enter("permission", params)
+    course.enter(course.Check.PERMISSION, params)
     if not bound.has_view_permission(bound.user, params):
         raise ClientError("denied", "Not allowed.")
     return group, params
@@ -120,9 +120,9 @@ def locate(bound: Binding, sent: Mapping[str, object]) -> tuple[str, dict[str, o
 
     The conversion matters for permission rules: a rule that knows room 3 must not be called with "03".
     """
-    course.enter("scope", bound)
+    course.enter(course.Check.SCOPE, bound)
     params = _full_params(bound, sent)
-    course.enter("group", params)
+    course.enter(course.Check.GROUP, params)
     group = bound.subscription_group(bound.user, params)
     if group is None:
         raise ClientError("invalid", f"Stream {bound.stream!r} cannot be subscribed to with params.")

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from admin_ui import documents as texts
+from admin_ui.common import documents as texts
 from declbind.bindings import DJANGO_ACTIONS
 from declbind.codenames import declared_codenames
 from declbind.console import openings

@@ -9,7 +9,7 @@ from typing import Any
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
-from admin_ui import documents
+from admin_ui.common import documents
 from declbind.models import BindingRecord, BindingRevision
 from declbind.registry import get_registry
 from tests.console_forms import FormReader, read_form, tick

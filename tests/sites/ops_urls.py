@@ -3,8 +3,8 @@
 from django.contrib.admin import AdminSite
 from django.urls import path
 
-from admin_ui.history import BindingRevisionAdmin
-from admin_ui.nodes import NodeAdmin
+from admin_ui.bindings.history import BindingRevisionAdmin
+from admin_ui.pages.nodes import NodeAdmin
 from admin_ui.records import BindingRecordAdmin
 from declbind.models import BindingRecord, BindingRevision, Node
 

@@ -17,8 +17,8 @@ from django.core.management import (
 from django.test import Client as Browser
 from django.test import RequestFactory
 
-from admin_ui.stream import Viewer
-from admin_ui.traffic import Cursor
+from admin_ui.traffic.stream import Viewer
+from admin_ui.traffic.window import Cursor
 from declbind.inbound.blocks import block
 from declbind.live.housekeeping import write_connections, write_traffic
 from declbind.live.hub import get_hub

@@ -7,7 +7,7 @@ import io
 
 from django_tenants.utils import schema_context
 
-from admin_ui.stream import Viewer
+from admin_ui.traffic.stream import Viewer
 from declbind import tokens
 from declbind.console import shown
 from declbind.contrib.tenants import DjangoTenants

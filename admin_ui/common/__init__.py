@@ -1,0 +1,1 @@
+"""What the pages of the console share: their frame, words, documents and permissions."""

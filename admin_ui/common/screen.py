@@ -1,0 +1,121 @@
+"""What all pages other than the list and the form have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeAlias
+
+from django.contrib.admin import ModelAdmin
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.contenttypes.models import ContentType
+from django.http import HttpRequest
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils import timezone
+
+from declbind.console.shown import sees_all
+from declbind.django_types import Operator
+from declbind.models import BindingRecord
+
+#: The context of a template.
+Context: TypeAlias = dict[str, Any]
+#: The admin of the records, which the pages belong to.
+RecordAdmin: TypeAlias = "ModelAdmin[BindingRecord]"
+
+
+def page_url(model_admin: RecordAdmin, page: str, *args: object) -> str:
+    """Return the address of one of the admin's pages, on the site that it is registered on."""
+    name = f"admin:{model_admin.opts.app_label}_{model_admin.opts.model_name}_{page}"
+    return reverse(name, args=args, current_app=model_admin.admin_site.name)
+
+
+@dataclass(frozen=True)
+class ConsolePage:
+    """One entry of the console's own navigation."""
+
+    label: str
+    url: str
+    is_current: bool
+
+
+def console_pages(model_admin: RecordAdmin, request: HttpRequest) -> list[ConsolePage]:
+    """Return the pages that the viewer may open, for the navigation on all of them."""
+    user = request.user
+    may_see = model_admin.has_view_permission(request)
+    offered = (
+        ("Bindings", "changelist", may_see),
+        ("Live traffic", "live", may_watch(user)),
+        ("Why?", "why", may_watch(user)),
+        ("Try it", "try", may_see),
+        ("Connections", "connections", user.has_perm("declbind.view_connection")),
+        ("Processes", "processes", sees_all() and user.has_perm("declbind.view_node")),
+        ("Doctor", "doctor", sees_all() and (may_watch(user) or model_admin.has_change_permission(request))),
+    )
+    found = []
+    for label, page, is_allowed in offered:
+        if is_allowed:
+            url = page_url(model_admin, page)
+            found.append(ConsolePage(label, url, url == request.path))
+    return found
+
+
+def local(moment: datetime) -> datetime:
+    """Return a moment in the viewer's time zone; without ``USE_TZ`` moments are in the project's zone already."""
+    return timezone.localtime(moment) if timezone.is_aware(moment) else moment
+
+
+class Page(TemplateResponse):
+    """A page that may quote a client's input: half a surrogate pair, which UTF-8 cannot encode, is escaped."""
+
+    def make_bytes(self, value: object) -> bytes:
+        """Encode the page."""
+        return value.encode(self.charset, "backslashreplace") if isinstance(value, str) else super().make_bytes(value)
+
+
+def read_text(sent: Mapping[str, object], name: str, length: int = 200) -> str:
+    """Return a field of an address or a form, shortened, and without NUL, which PostgreSQL does not accept."""
+    return str(sent.get(name, "")).replace("\0", "").strip()[:length]
+
+
+def render_page(
+    model_admin: RecordAdmin, request: HttpRequest, template: str, title: str, status: int = 200, **context: Any
+) -> TemplateResponse:
+    """Return a page in the admin's frame."""
+    request.current_app = model_admin.admin_site.name
+    everything = {
+        **model_admin.admin_site.each_context(request),
+        "opts": model_admin.opts,
+        "title": title,
+        "console_pages": console_pages(model_admin, request),
+        **context,
+    }
+    return Page(request, f"declbind_admin/{template}", everything, status=status)
+
+
+def may_watch(user: Operator) -> bool:
+    """Return whether the user may see live traffic."""
+    return bool(user.has_perm("declbind.view_traffic"))
+
+
+def may_view_connections(user: Operator) -> bool:
+    """Return whether a user may see the connections."""
+    return bool(user.has_perm("declbind.view_connection"))
+
+
+def may_examine(model_admin: RecordAdmin, request: HttpRequest) -> bool:
+    """Return whether the user may examine: permission to watch, or to change what may be the problem."""
+    may_see = may_watch(request.user) or model_admin.has_change_permission(request)
+    return sees_all() and may_see
+
+
+def note_in_log(request: HttpRequest, subject: str, message: str) -> None:
+    """Add an entry to the admin's log for an action on something without a row of its own."""
+    LogEntry.objects.create(
+        user_id=str(request.user.pk),
+        content_type_id=ContentType.objects.get_for_model(BindingRecord).pk,
+        object_repr=subject[:200],
+        action_flag=CHANGE,
+        change_message=message,
+    )

@@ -1,0 +1,1 @@
+"""The form, the panel beside it and the JSON view: how a binding is edited."""

@@ -1,0 +1,1 @@
+"""The other pages: Why?, try it, connections, processes and the doctor."""
