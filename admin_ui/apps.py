@@ -4,6 +4,7 @@ from importlib.util import find_spec
 
 from django.apps import AppConfig
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.translation import gettext_lazy
 
 import declbind
 
@@ -20,4 +21,4 @@ class DeclbindAdminConfig(AppConfig):
 
     name = "admin_ui"
     label = "declbind_admin"
-    verbose_name = "Bindings console"
+    verbose_name = gettext_lazy("Bindings console")

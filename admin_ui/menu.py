@@ -40,7 +40,7 @@ def _add_pages(app: App, model_admin: RecordAdmin, request: HttpRequest) -> None
     entries = [
         {
             "name": page.label,
-            "object_name": f"Declbind{page.label.title().replace(' ', '').rstrip('?')}",
+            "object_name": f"Declbind{page.name}",
             "perms": {"add": False, "change": False, "delete": False, "view": True},
             "admin_url": page.url,
             "add_url": None,
@@ -50,7 +50,7 @@ def _add_pages(app: App, model_admin: RecordAdmin, request: HttpRequest) -> None
         for page in screen.console_pages(model_admin, request)
         if page.url != listed
     ]
-    if any(entry["name"] == "Processes" for entry in entries):
+    if any(entry["object_name"] == "DeclbindProcesses" for entry in entries):
         app["models"] = [model for model in app["models"] if model["object_name"] != REPLACED]
     at = next((n for n, model in enumerate(app["models"], 1) if model["object_name"] == "BindingRecord"), 0)
     app["models"][at:at] = entries

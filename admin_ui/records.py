@@ -12,6 +12,7 @@ from django.db import router, transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import URLPattern, path
+from django.utils.translation import gettext as _
 
 from admin_ui.bindings import binding_page, elsewhere
 from admin_ui.bindings.actions import RecordActions
@@ -220,7 +221,7 @@ class BindingRecordAdmin(ListPage, RecordActions):
     def _tell_words(self, request: HttpRequest, obj: BindingRecord) -> None:
         words = getattr(request, "declbind_words", "")
         if words and isinstance(words, str):
-            self.message_user(request, f"{obj}: {words}.", messages.INFO)
+            self.message_user(request, _("{name}: {change}.").format(name=obj, change=words), messages.INFO)
 
     def save_related(self, request: HttpRequest, form: BindingForm, formsets: object, change: bool) -> None:
         """Do nothing, because a record has no related objects."""

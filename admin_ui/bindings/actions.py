@@ -7,6 +7,8 @@ from django.core.exceptions import ValidationError
 from django.db import router, transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 
 from admin_ui.bindings.export_page import download
 from admin_ui.bindings.summary import summarise_record
@@ -25,7 +27,7 @@ class RecordActions(admin.ModelAdmin):  # type: ignore[type-arg]
 
     actions = ("enable", "disable", "export", "check_again")
 
-    @admin.action(description="Enable selected bindings", permissions=["change"])
+    @admin.action(description=gettext_lazy("Enable selected bindings"), permissions=["change"])
     def enable(self, request: HttpRequest, queryset: QuerySet[BindingRecord]) -> HttpResponse | None:
         """Enable bindings after the user has confirmed what that opens. Invalid bindings are reported instead."""
         proposals = []
@@ -42,9 +44,9 @@ class RecordActions(admin.ModelAdmin):  # type: ignore[type-arg]
             return confirm_page(
                 self,
                 request,
-                "Enable bindings",
+                _("Enable bindings"),
                 proposals,
-                button="Enable",
+                button=_("Enable"),
                 hidden={
                     "action": "enable",
                     "asked": "yes",
@@ -56,7 +58,7 @@ class RecordActions(admin.ModelAdmin):  # type: ignore[type-arg]
         self._switch(request, queryset.filter(stream__in=[proposal.stream for proposal in proposals]), True)
         return None
 
-    @admin.action(description="Disable selected bindings", permissions=["change"])
+    @admin.action(description=gettext_lazy("Disable selected bindings"), permissions=["change"])
     def disable(self, request: HttpRequest, queryset: QuerySet[BindingRecord]) -> None:
         """Disable bindings, including invalid ones."""
         self._switch(request, queryset, False)
@@ -81,15 +83,19 @@ class RecordActions(admin.ModelAdmin):  # type: ignore[type-arg]
                 self.message_user(request, " ".join(error.messages), messages.ERROR)
             else:
                 done += 1
-        word = "enabled" if enabled else "disabled"
-        self.message_user(request, f"{done} binding{'' if done == 1 else 's'} {word}.", messages.SUCCESS)
+        words = (
+            ngettext("{number} binding enabled.", "{number} bindings enabled.", done)
+            if enabled
+            else ngettext("{number} binding disabled.", "{number} bindings disabled.", done)
+        )
+        self.message_user(request, words.format(number=done), messages.SUCCESS)
 
-    @admin.action(description="Export selected bindings as JSON", permissions=["view"])
+    @admin.action(description=gettext_lazy("Export selected bindings as JSON"), permissions=["view"])
     def export(self, request: HttpRequest, queryset: QuerySet[BindingRecord]) -> HttpResponse:
         """Download a file of the selected records."""
         return download(record.definition() for record in queryset)
 
-    @admin.action(description="Check selected bindings", permissions=["view"])
+    @admin.action(description=gettext_lazy("Check selected bindings"), permissions=["view"])
     def check_again(self, request: HttpRequest, queryset: QuerySet[BindingRecord]) -> None:
         """Validate bindings again and report the result."""
         reserved = record_validation.reserved_streams()
@@ -103,9 +109,11 @@ class RecordActions(admin.ModelAdmin):  # type: ignore[type-arg]
             if not summary.problems:
                 fine.append(record.stream)
         if fine:
-            self.message_user(request, f"No problems: {', '.join(fine)}.", messages.SUCCESS)
+            words = _("No problems: {streams}.").format(streams=", ".join(fine))
+            self.message_user(request, words, messages.SUCCESS)
 
 
 def _words(record: BindingRecord, problem: Problem) -> str:
     """Return a problem with the stream and the name of the input."""
-    return ": ".join(filter(None, (f"Binding {record.stream!r}", describe_place(problem.path), plain_message(problem))))
+    name = _("Binding {stream}").format(stream=repr(record.stream))
+    return ": ".join(filter(None, (name, describe_place(problem.path), plain_message(problem))))

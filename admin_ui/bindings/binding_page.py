@@ -9,6 +9,7 @@ from typing import Any
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern, path
+from django.utils.translation import gettext as _
 
 from admin_ui.bindings.history import Step, load_steps
 from admin_ui.bindings.listing import load_surroundings
@@ -100,7 +101,7 @@ def history_view(model_admin: Any, request: HttpRequest, object_id: str) -> Http
         model_admin,
         request,
         "history.html",
-        f"History of {record.stream}",
+        _("History of {stream}").format(stream=record.stream),
         original=record,
         tab="history",
         earlier=load_earlier(record),

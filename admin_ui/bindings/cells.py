@@ -8,8 +8,10 @@ from urllib.parse import urlencode
 from django.contrib.humanize.templatetags.humanize import naturaltime
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
-from admin_ui.bindings.summary import EVERYONE, NOBODY, Summary
+from admin_ui.bindings.summary import Summary, describe_source
 from admin_ui.common import phrases, screen
 from admin_ui.common.charts import sparkline
 from declbind.console.overview import Drift
@@ -25,30 +27,42 @@ def state_cell(
     summary: Summary, drift: Drift | None = None, faults: Sequence[Gap] = (), withheld: str = ""
 ) -> SafeString:
     """Return the state, whether it misses writes, the source, and the file whose record it differs from."""
-    differs = format_html('<span class="declbind-drift">differs from {}</span>', drift.source) if drift else ""
+    differs = (
+        format_html(
+            '<span class="declbind-drift">{}</span>',
+            _("differs from {source}").format(source=describe_source(drift.source)),
+        )
+        if drift
+        else ""
+    )
     misses = (
         format_html(
-            ' <span class="declbind-chip declbind-invalid" title="{}">misses writes</span>',
+            ' <span class="declbind-chip declbind-invalid" title="{}">{}</span>',
             " ".join(f"{gap.text} {gap.action}" for gap in faults),
+            _("misses writes"),
         )
         if faults and summary.state == "active"
         else ""
     )
     secrets = (
-        format_html(' <span class="declbind-chip declbind-invalid" title="{}">holds values back</span>', withheld)
+        format_html(
+            ' <span class="declbind-chip declbind-invalid" title="{}">{}</span>', withheld, _("holds values back")
+        )
         if withheld
         else ""
     )
-    held = "New fields of the model are not sent before somebody accepts them."
+    held = _("New fields of the model are not sent before somebody accepts them.")
     names = ", ".join(summary.held)
-    waits = format_html(' <span class="declbind-chip" title="{}">new: {}</span>', held, names) if names else ""
+    new = _("new: {fields}").format(fields=names)
+    waits = format_html(' <span class="declbind-chip" title="{}">{}</span>', held, new) if names else ""
     return format_html(
-        '<span class="declbind-chip declbind-{0}">{0}</span>{1}{2}{3}<span class="declbind-quiet">{4}</span>{5}',
+        '<span class="declbind-chip declbind-{}">{}</span>{}{}{}<span class="declbind-quiet">{}</span>{}',
         summary.state,
+        summary.state_text,
         misses,
         waits,
         secrets,
-        summary.source,
+        summary.source_text,
         differs,
     )
 
@@ -58,7 +72,7 @@ def name_cell(summary: Summary, link: str = "", model: str = "") -> SafeString:
 
     ``model`` is the model as the record gives it, for a record that cannot be validated.
     """
-    name = summary.stream or "(not readable)"
+    name = summary.stream or _("(not readable)")
     shown = format_html('<a href="{}">{}</a>', link, name) if link else format_html("{}", name)
     text = summary.spec.description if summary.spec else ""
     about = format_html('<span class="declbind-quiet declbind-description">{}</span>', text[:120]) if text else ""
@@ -77,7 +91,11 @@ def reasons(summary: Summary) -> str:
         ((phrases.describe_place(p.path), phrases.plain_message(p)) for p in summary.problems[:3]),
     )
     more = len(summary.problems) - 3
-    rest = format_html("<li>and {} more</li>", more) if more > 0 else ""
+    rest = (
+        format_html("<li>{}</li>", ngettext("and {number} more", "and {number} more", more).format(number=more))
+        if more > 0
+        else ""
+    )
     return format_html('<ul class="declbind-reasons">{}{}</ul>', items, rest)
 
 
@@ -103,8 +121,8 @@ def who_cell(summary: Summary) -> SafeString:
     if not summary.who:
         return mark_safe("\N{EN DASH}")
     rows = [
-        (actions, "declbind-open" if words.startswith(EVERYONE) else "declbind-shut" if words == NOBODY else "", words)
-        for actions, words in summary.who
+        (grant.actions, "declbind-open" if grant.is_open else "declbind-shut" if grant.is_shut else "", grant.words)
+        for grant in summary.grants
     ]
     items = format_html_join("", '<li><b>{}</b> <span class="{}">{}</span></li>', rows)
     return format_html('<ul class="declbind-who">{}</ul>', items)
@@ -112,21 +130,26 @@ def who_cell(summary: Summary) -> SafeString:
 
 def traffic_cell(usage: Usage, stream: str, links: Mapping[str, str]) -> SafeString:
     """Return the subscribers and the rates; ``links`` lead to the pages that the viewer may see."""
-    subscribers = f"{usage.subscribers} subscriber{'' if usage.subscribers == 1 else 's'}"
+    subscribers = ngettext("{number} subscriber", "{number} subscribers", usage.subscribers)
+    minutes = ngettext(
+        "frames by minute, the last {number} minute", "frames by minute, the last {number} minutes", len(usage.sent)
+    )
+    sent = _("{number} sent/min").format(number=usage.sent_per_minute)
     lines = [
-        _linked(subscribers, links.get("connections"), {"stream": stream}),
+        _linked(subscribers.format(number=usage.subscribers), links.get("connections"), {"stream": stream}),
         format_html(
             "{} {}",
-            _linked(f"{usage.sent_per_minute} sent/min", links.get("live"), {"stream": stream}),
-            sparkline(usage.sent, f"frames by minute, the last {len(usage.sent)} minutes") if any(usage.sent) else "",
+            _linked(sent, links.get("live"), {"stream": stream}),
+            sparkline(usage.sent, minutes.format(number=len(usage.sent))) if any(usage.sent) else "",
         ),
     ]
     if any(usage.refused):
         query = {"stream": stream, "only": "problems"}
-        words = _linked(f"{usage.refused_per_minute} refused/min", links.get("live"), query)
+        refused = _("{number} refused/min").format(number=usage.refused_per_minute)
+        words = _linked(refused, links.get("live"), query)
         lines.append(format_html('<span class="declbind-refused-rate">{}</span>', words))
     if links.get("why"):
-        lines.append(_linked("Why?", links["why"], {"stream": stream}))
+        lines.append(_linked(_("Why?"), links["why"], {"stream": stream}))
     return format_html_join("", '<span class="declbind-rate">{}</span>', ((line,) for line in lines))
 
 
@@ -147,5 +170,5 @@ def changed_cell(revision: BindingRevision | None, link: str = "") -> SafeString
         naturaltime(revision.created_at),
     )
     text = format_html('<a href="{}">{}</a>', link, text) if link else text
-    author = revision.author_name or "an unknown user"
+    author = revision.author_name or _("an unknown user")
     return format_html('{}<span class="declbind-quiet">{}</span>', text, author)

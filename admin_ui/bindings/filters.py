@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy
 
 from admin_ui.bindings.summary import Summary
+from admin_ui.common.phrases import StrOrPromise
 from admin_ui.common.screen import RecordAdmin
 from declbind.console.usage import load_used_streams
 from declbind.models import BindingRecord
@@ -18,11 +20,11 @@ from declbind.registry import database_alias, get_registry
 class BindingFilter(admin.SimpleListFilter):
     """A filter of database rows by a query and of all other bindings by their summary."""
 
-    choices_offered: tuple[tuple[str, str], ...] = ()
+    choices_offered: tuple[tuple[str, StrOrPromise], ...] = ()
 
     def lookups(self, request: HttpRequest, model_admin: RecordAdmin) -> list[tuple[str, str]]:
         """Return the choices."""
-        return list(self.choices_offered)
+        return [(value, str(words)) for value, words in self.choices_offered]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[BindingRecord]) -> QuerySet[BindingRecord]:
         """Narrow the rows to the choice."""
@@ -47,9 +49,13 @@ class BindingFilter(admin.SimpleListFilter):
 class StateFilter(BindingFilter):
     """A filter by state."""
 
-    title = "state"
+    title = gettext_lazy("state")
     parameter_name = "state"
-    choices_offered = (("active", "active"), ("disabled", "disabled"), ("invalid", "invalid"))
+    choices_offered = (
+        ("active", gettext_lazy("active")),
+        ("disabled", gettext_lazy("disabled")),
+        ("invalid", gettext_lazy("invalid")),
+    )
 
     def narrow(self, rows: QuerySet[BindingRecord], value: str) -> QuerySet[BindingRecord]:
         """Return the rows by state; invalid ones are those that the registry leaves out."""
@@ -67,9 +73,13 @@ class StateFilter(BindingFilter):
 class DirectionFilter(BindingFilter):
     """A filter by direction."""
 
-    title = "direction"
+    title = gettext_lazy("direction")
     parameter_name = "direction"
-    choices_offered = (("both", "both ways"), ("outbound", "only to clients"), ("inbound", "only from clients"))
+    choices_offered = (
+        ("both", gettext_lazy("both ways")),
+        ("outbound", gettext_lazy("only to clients")),
+        ("inbound", gettext_lazy("only from clients")),
+    )
 
     def narrow(self, rows: QuerySet[BindingRecord], value: str) -> QuerySet[BindingRecord]:
         """Compare the column."""
@@ -84,7 +94,7 @@ class DirectionFilter(BindingFilter):
 class AppFilter(BindingFilter):
     """A filter by the app of the model."""
 
-    title = "app"
+    title = gettext_lazy("app")
     parameter_name = "app"
 
     def lookups(self, request: HttpRequest, model_admin: RecordAdmin) -> list[tuple[str, str]]:
@@ -107,9 +117,13 @@ class AppFilter(BindingFilter):
 class SourceFilter(BindingFilter):
     """A filter by source."""
 
-    title = "source"
+    title = gettext_lazy("source")
     parameter_name = "source"
-    choices_offered = (("database", "database"), ("file", "file"), ("code", "code"))
+    choices_offered = (
+        ("database", gettext_lazy("database")),
+        ("file", gettext_lazy("file")),
+        ("code", gettext_lazy("code")),
+    )
 
     def narrow(self, rows: QuerySet[BindingRecord], value: str) -> QuerySet[BindingRecord]:
         """Return all rows or none: every row is from the database."""
@@ -124,9 +138,9 @@ class SourceFilter(BindingFilter):
 class OpenFilter(BindingFilter):
     """A filter by whether some action needs no permission at all."""
 
-    title = "open to everyone"
+    title = gettext_lazy("open to everyone")
     parameter_name = "open"
-    choices_offered = (("yes", "yes"),)
+    choices_offered = (("yes", gettext_lazy("yes")),)
 
     def narrow(self, rows: QuerySet[BindingRecord], value: str) -> QuerySet[BindingRecord]:
         """Return the rows with a true among the permissions of an open direction."""
@@ -143,9 +157,9 @@ class OpenFilter(BindingFilter):
 class SilentFilter(BindingFilter):
     """A filter by whether anything was sent recently."""
 
-    title = "silent"
+    title = gettext_lazy("silent")
     parameter_name = "silent"
-    choices_offered = (("7", "for 7 days"),)
+    choices_offered = (("7", gettext_lazy("for 7 days")),)
 
     def narrow(self, rows: QuerySet[BindingRecord], value: str) -> QuerySet[BindingRecord]:
         """Leave out the streams that sent something."""

@@ -7,6 +7,7 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import router, transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path
+from django.utils.translation import gettext as _
 
 from admin_ui.common import documents, screen
 from admin_ui.common.screen import RecordAdmin
@@ -34,7 +35,7 @@ def accept_view(model_admin: RecordAdmin, request: HttpRequest, object_id: str) 
         before, held = record.definition(), record.held()
         back = screen.page_url(model_admin, "change", record.pk)
         if not held:
-            messages.info(request, f"The binding {record} has no new fields to accept.")
+            messages.info(request, _("The binding {name} has no new fields to accept.").format(name=record))
             return HttpResponseRedirect(back)
         change = build_change(before, before, held, held)
         problems = openings.missing_permissions(request.user, before, before, held=held, accepted=held)
@@ -51,23 +52,26 @@ def accept_view(model_admin: RecordAdmin, request: HttpRequest, object_id: str) 
             return confirm_page(
                 model_admin,
                 request,
-                f"Accept new fields of {record.stream}",
+                _("Accept new fields of {stream}").format(stream=record.stream),
                 [proposal],
-                button=f"Send {', '.join(held)}",
+                button=_("Send {fields}").format(fields=", ".join(held)),
                 hidden={"shown": shown},
                 back=back,
-                intro=f"{record.model} got these fields after the binding was stored. They are not sent yet. To leave "
-                "them out for good, name the fields to send, or exclude them.",
+                intro=_(
+                    "{model} got these fields after the binding was stored. They are not sent yet. To leave "
+                    "them out for good, name the fields to send, or exclude them."
+                ).format(model=record.model),
                 asked=is_asked,
             )
         try:
-            with editing(author=request.user, note=f"Accepted the new fields {', '.join(held)}."):
+            note = _("Accepted the new fields {fields}.").format(fields=", ".join(held))
+            with editing(author=request.user, note=note):
                 record.accept(held).save(using=using)
         except ValidationError as error:
             messages.error(request, " ".join(error.messages))
             return HttpResponseRedirect(back)
         model_admin.log_change(request, record, change.text)
-        messages.success(request, f"The binding {record} {change.text}.")
+        messages.success(request, _("The binding {name} {change}.").format(name=record, change=change.text))
         return HttpResponseRedirect(back)
 
 

@@ -9,8 +9,9 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext_lazy
 
-from admin_ui.bindings.undo import rollback_url
+from admin_ui.bindings.undo import rollback_text, rollback_url
 from admin_ui.common import documents
 from admin_ui.common.read_only import ReadOnlyAdmin
 from admin_ui.common.screen import Context
@@ -83,10 +84,10 @@ class BindingRevisionAdmin(ReadOnlyAdmin):
         action = "change" if exists else "add"
         if target is not None and request.user.has_perm(f"declbind.{action}_bindingrecord"):
             context["rollback_url"] = rollback_url(self.admin_site.name, target)
-            context["rollback_text"] = f"{'Roll back' if exists else 'Restore'} to version {target.version}"
+            context["rollback_text"] = rollback_text(target, exists)
         return super().render_change_form(request, context, *args, **kwargs)
 
-    @admin.display(description="Change")
+    @admin.display(description=gettext_lazy("Change"))
     def change(self, revision: BindingRevision) -> SafeString:
         """Return the comparison with the revision before."""
         old = BindingRevision.objects.filter(stream=revision.stream, pk__lt=revision.pk).first()

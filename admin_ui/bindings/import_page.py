@@ -12,14 +12,15 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path
 from django.utils.functional import cached_property
+from django.utils.translation import gettext as _
 
-from admin_ui.bindings.review import Review, Row
+from admin_ui.bindings.review import Move, Review, Row
 from admin_ui.common import screen
 from admin_ui.common.screen import RecordAdmin
 from declbind import record_validation
 from declbind.console import openings
 from declbind.console.consequences import consequences
-from declbind.console.history import Step, load_edits_since
+from declbind.console.history import load_edits_since
 from declbind.console.plan import Change, Plan, carry_out, plan_items
 from declbind.core.errors import ConfigError
 from declbind.core.schema import parse_documents
@@ -31,7 +32,6 @@ from declbind.sources.files import load_text
 MAX_BYTES = 1 << 20
 #: More than anyone can review on a page; the command accepts any number.
 MAX_RECORDS = 2000
-PASTED = "pasted text"
 
 
 def urls(model_admin: RecordAdmin, prefix: str) -> list[URLPattern]:
@@ -88,28 +88,31 @@ class ImportPage:
         text = self.request.POST.get("text", "")
         if upload is None:
             if not text.strip():
-                raise ConfigError("Choose a file, or paste a text.")
+                raise ConfigError(_("Choose a file, or paste a text."))
             if len(text.encode(errors="surrogatepass")) > MAX_BYTES:
-                raise ConfigError(f"Expected a text of at most {MAX_BYTES >> 20} MiB, got more.")
-            return text, self.request.POST.get("source", "").strip()[:150] or PASTED
+                raise ConfigError(_("Expected a text of at most {limit} MiB, got more.").format(limit=MAX_BYTES >> 20))
+            return text, self.request.POST.get("source", "").strip()[:150] or _("pasted text")
         name = str(upload.name)[-150:]
         if text.strip():
-            raise ConfigError("Expected a file or a text, got both. Remove one of them.")
+            raise ConfigError(_("Expected a file or a text, got both. Remove one of them."))
         if (upload.size or 0) > MAX_BYTES:
-            raise ConfigError(f"Expected a file of at most {MAX_BYTES >> 20} MiB, got {name} with {upload.size} bytes.")
+            words = _("Expected a file of at most {limit} MiB, got {name} with {size} bytes.")
+            raise ConfigError(words.format(limit=MAX_BYTES >> 20, name=name, size=upload.size))
         try:
             # An editor on Windows may have put a byte order mark at the beginning.
             return upload.read().decode("utf-8-sig"), name
         except UnicodeDecodeError as error:
-            raise ConfigError(f"Expected a JSON file in UTF-8, got {name}, which is not: {error}.") from error
+            words = _("Expected a JSON file in UTF-8, got {name}, which is not: {error}.")
+            raise ConfigError(words.format(name=name, error=error)) from error
 
     def _parse(self, text: str, source: str) -> list[SourceItem]:
         count = len(parse_documents(text, source))
         if count > MAX_RECORDS:
-            raise ConfigError(
-                f"Expected at most {MAX_RECORDS} records, got {count} in {source}. "
+            words = _(
+                "Expected at most {limit} records, got {number} in {source}. "
                 "`manage.py declbind apply` takes any number."
             )
+            raise ConfigError(words.format(limit=MAX_RECORDS, number=count, source=source))
         return load_text(text, source)
 
     def _review(self, items: Sequence[SourceItem]) -> Review:
@@ -133,11 +136,12 @@ class ImportPage:
 
     def _denial(self, change: Change, record: BindingRecord | None) -> str:
         if change.action == "remove":
-            return "" if self.admin.has_delete_permission(self.request, record) else "You may not remove this binding."
+            may_delete = self.admin.has_delete_permission(self.request, record)
+            return "" if may_delete else _("You may not remove this binding.")
         if change.action == "add" and not self.admin.has_add_permission(self.request):
-            return "You may not add bindings."
+            return _("You may not add bindings.")
         if change.action == "change" and not self.admin.has_change_permission(self.request, record):
-            return "You may not change this binding."
+            return _("You may not change this binding.")
         problems = openings.missing_permissions(self.request.user, change.before, change.after, held=change.held)
         return " ".join(problem.message for problem in problems)
 
@@ -149,27 +153,28 @@ class ImportPage:
                 refusals, moves = self._obstacles(review)
                 if not refusals:
                     done = self._carry_out(review.plan, source)
-                    messages.success(self.request, f"{review.counts}: done. The configuration is at version {done}.")
+                    words = _("{counts}: done. The configuration is at version {version}.")
+                    messages.success(self.request, words.format(counts=review.counts, version=done))
                     return HttpResponseRedirect(screen.page_url(self.admin, "changelist"))
         except ConfigError as error:
             refusals, moves = [str(problem.message) for problem in error.problems], []
             review = self._review(items)
         return self._show(text, source, review=review, refusals=refusals, moves=moves)
 
-    def _obstacles(self, review: Review) -> tuple[list[str], list[Step]]:
+    def _obstacles(self, review: Review) -> tuple[list[str], list[Move]]:
         if review.plan.digest != self.request.POST.get("plan", ""):
             version = self.request.POST.get("version", "")
             same = (self.request.POST.get("generation"), version) == (review.plan.generation, str(review.plan.version))
             if same or not (version.isascii() and version.isdigit()) or len(version) > 18:
                 return [
-                    "The text or the choice to remove bindings was changed after the review. Nothing was stored."
+                    _("The text or the choice to remove bindings was changed after the review. Nothing was stored.")
                 ], []
-            moves = load_edits_since(int(version), self.using)
-            return ["Another user changed the configuration after the review. Nothing was stored."], moves
+            moves = [Move(step) for step in load_edits_since(int(version), self.using)]
+            return [_("Another user changed the configuration after the review. Nothing was stored.")], moves
         if not review.may_apply:
-            return ["Nothing was stored."], []
+            return [_("Nothing was stored.")], []
         if review.widens and "confirm_widening" not in self.request.POST:
-            return ["Confirm that this may open access, or do not apply it. Nothing was stored."], []
+            return [_("Confirm that this may open access, or do not apply it. Nothing was stored.")], []
         return [], []
 
     def _carry_out(self, made: Plan, source: str) -> int:
@@ -181,10 +186,11 @@ class ImportPage:
         for record in self._records(list(changes)):
             change = changes[record.stream]
             if change.before is None:
-                self.admin.log_addition(self.request, record, f"Imported from {source}.")
+                self.admin.log_addition(self.request, record, _("Imported from {source}.").format(source=source))
             else:
                 keys = ", ".join(key for key, _, _ in change.differences)
-                self.admin.log_change(self.request, record, f"Imported from {source}, which changed {keys}.")
+                words = _("Imported from {source}, which changed {keys}.")
+                self.admin.log_change(self.request, record, words.format(source=source, keys=keys))
         return version
 
     def _show(
@@ -194,13 +200,13 @@ class ImportPage:
         *,
         review: Review | None = None,
         refusals: Sequence[str] = (),
-        moves: Sequence[Step] = (),
+        moves: Sequence[Move] = (),
     ) -> HttpResponse:
         return screen.render_page(
             self.admin,
             self.request,
             "import.html",
-            "Review the import" if review else "Import bindings",
+            _("Review the import") if review else _("Import bindings"),
             text=self.request.POST.get("text", "") if text is None else text,
             source=source,
             review=review,

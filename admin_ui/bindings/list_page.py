@@ -14,6 +14,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 
 from admin_ui.bindings import cells, elsewhere, filters
 from admin_ui.bindings.listing import Surroundings, find_streams, load_surroundings, models_to_begin_with
@@ -126,7 +128,7 @@ class ListPage(admin.ModelAdmin):  # type: ignore[type-arg]
         everything = elsewhere.load_elsewhere()
         invalid = len(filters.invalid_streams("database")) + sum(bool(summary.problems) for summary in everything)
         context = {
-            "title": "Bindings",
+            "title": _("Bindings"),
             "spread": load_surroundings(self, request).spread,
             "invalid": invalid,
             "missing": len(load_surroundings(self, request).faults),
@@ -142,8 +144,9 @@ class ListPage(admin.ModelAdmin):  # type: ignore[type-arg]
         if isinstance(found := shown.get("cl"), BindingChangeList):
             # Only rows of the database can be selected.
             count = sum(record.pk is not None for record in found.result_list)
-            shown["selection_note"] = f"0 of {count} selected"
-            shown["selection_note_all"] = f"All {found.stored_count} selected"
+            shown["selection_note"] = _("0 of %(cnt)s selected") % {"cnt": count}
+            note = ngettext("%(total_count)s selected", "All %(total_count)s selected", found.stored_count)
+            shown["selection_note_all"] = note % {"total_count": found.stored_count}
             shown["selectable_count"] = count
         return response
 
@@ -152,7 +155,7 @@ class ListPage(admin.ModelAdmin):  # type: ignore[type-arg]
         """Return the checkbox of a row; bindings of files and classes have none, because no action applies to them."""
         return super().action_checkbox(obj) if obj.pk is not None else mark_safe("&nbsp;")
 
-    @admin.display(description="State, source")
+    @admin.display(description=gettext_lazy("State, source"))
     def state(self, record: ListedRecord) -> SafeString:
         """Return the state (active, disabled or invalid) and the source."""
         return cells.state_cell(
@@ -162,24 +165,24 @@ class ListPage(admin.ModelAdmin):  # type: ignore[type-arg]
             record.surroundings.withheld.get(record.stream, ""),
         )
 
-    @admin.display(description="Stream, model", ordering="stream")
+    @admin.display(description=gettext_lazy("Stream, model"), ordering="stream")
     def name(self, record: ListedRecord) -> SafeString:
         """Return the stream, its model and direction, its description and its problems."""
         if record.pk is None:
             return cells.name_cell(record.summary, screen.page_url(self, "elsewhere", record.summary.where))
         return cells.name_cell(record.summary, record.surroundings.change_url(self, record.pk), model=record.model)
 
-    @admin.display(description="Sent fields")
+    @admin.display(description=gettext_lazy("Sent fields"))
     def sent(self, record: ListedRecord) -> SafeString:
         """Return the number of sent fields."""
         return cells.sent_cell(record.summary)
 
-    @admin.display(description="Who may")
+    @admin.display(description=gettext_lazy("Who may"))
     def who(self, record: ListedRecord) -> SafeString:
         """Return the users who may do each action."""
         return cells.who_cell(record.summary)
 
-    @admin.display(description="Traffic")
+    @admin.display(description=gettext_lazy("Traffic"))
     def traffic(self, record: ListedRecord) -> SafeString:
         """Return the current subscribers and rates."""
         return self._traffic(record.surroundings, record.stream)
@@ -188,7 +191,7 @@ class ListPage(admin.ModelAdmin):  # type: ignore[type-arg]
     def _traffic(surroundings: Surroundings, stream: str) -> SafeString:
         return cells.traffic_cell(surroundings.usage_of(stream), stream, surroundings.links)
 
-    @admin.display(description="Last changed")
+    @admin.display(description=gettext_lazy("Last changed"))
     def changed(self, record: ListedRecord) -> SafeString:
         """Return the author and the time of the last change, or the place where a deployment changes it."""
         if record.pk is None:

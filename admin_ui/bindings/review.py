@@ -6,8 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+
 from admin_ui.common import documents
 from declbind.console.consequences import Consequence
+from declbind.console.history import Step
 from declbind.console.output import format_line
 from declbind.console.plan import Change, Plan
 
@@ -23,6 +28,11 @@ class Row:
     change: Change
     consequences: Sequence[Consequence]
     denial: str
+
+    @property
+    def action_text(self) -> str:
+        """Return the action in words."""
+        return {"add": _("add"), "change": _("change"), "remove": _("remove"), "keep": _("keep")}[self.change.action]
 
     @property
     def keys(self) -> list[tuple[str, str, str]]:
@@ -44,6 +54,31 @@ def _printable(text: str) -> str:
 
 
 @dataclass(frozen=True)
+class Move:
+    """An edit that was made after a review."""
+
+    step: Step
+
+    @property
+    def line(self) -> SafeString:
+        """Return which binding was changed, by whom and at which version, as HTML."""
+        known = {
+            "created": _("{stream} was created by {author} at version {version}"),
+            "changed": _("{stream} was changed by {author} at version {version}"),
+            "removed": _("{stream} was removed by {author} at version {version}"),
+        }
+        unknown = {
+            "created": _("{stream} was created by an unknown user at version {version}"),
+            "changed": _("{stream} was changed by an unknown user at version {version}"),
+            "removed": _("{stream} was removed by an unknown user at version {version}"),
+        }
+        step = self.step
+        words = (known if step.author else unknown)[step.verb]
+        stream = format_html("<b>{}</b>", step.stream)
+        return format_html(words, stream=stream, author=step.author, version=step.version)
+
+
+@dataclass(frozen=True)
 class Review:
     """A plan, prepared for one user."""
 
@@ -60,9 +95,8 @@ class Review:
     def counts(self) -> str:
         """Return the number of each kind in words."""
         counts = Counter(change.action for change in self.sound)
-        return (
-            f"{counts['add']} to add, {counts['change']} to change, {counts['remove']} to remove, "
-            f"{counts['keep']} unchanged"
+        return _("{added} to add, {changed} to change, {removed} to remove, {kept} unchanged").format(
+            added=counts["add"], changed=counts["change"], removed=counts["remove"], kept=counts["keep"]
         )
 
     @property

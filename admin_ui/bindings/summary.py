@@ -8,6 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from django.db.models import Model
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 
 from declbind import record_validation, record_warnings
 from declbind.bindings import DJANGO_ACTIONS, Binding
@@ -21,8 +23,19 @@ from declbind.relations import find_relations
 
 #: The number of relations of a model, and of related models, that the form offers.
 MAX_RELATIONS = 80
-DIRECTIONS = {"both": "both ways", "outbound": "only to clients", "inbound": "only from clients"}
-EVERYONE, NOBODY, BY_CODE = "everyone", "nobody", "code decides"
+STATES = {"active": gettext_lazy("active"), "disabled": gettext_lazy("disabled"), "invalid": gettext_lazy("invalid")}
+SOURCES = {"database": gettext_lazy("database"), "file": gettext_lazy("file"), "code": gettext_lazy("code")}
+DIRECTIONS = {
+    "both": gettext_lazy("both ways"),
+    "outbound": gettext_lazy("only to clients"),
+    "inbound": gettext_lazy("only from clients"),
+}
+BY_CODE = gettext_lazy("code decides")
+
+
+def describe_source(source: str) -> str:
+    """Return the name of a source of bindings."""
+    return str(SOURCES.get(source, source))
 
 
 @dataclass(frozen=True)
@@ -32,6 +45,19 @@ class Sent:
     text: str
     names: tuple[str, ...]
     is_open: bool
+
+
+@dataclass(frozen=True)
+class Grant:
+    """Actions, as "create, update", and who may do them, in words.
+
+    ``is_open`` is true if users need not be logged in, ``is_shut`` if nobody may.
+    """
+
+    actions: str
+    words: str
+    is_open: bool = False
+    is_shut: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,6 +79,16 @@ class Summary:
             return "invalid"
         return "active" if self.enabled else "disabled"
 
+    @property
+    def state_text(self) -> str:
+        """The state in words."""
+        return str(STATES[self.state])
+
+    @property
+    def source_text(self) -> str:
+        """The source in words."""
+        return describe_source(self.source)
+
     @cached_property
     def model(self) -> type[Model] | None:
         """The bound model, or ``None``."""
@@ -73,15 +109,16 @@ class Summary:
     @property
     def direction(self) -> str:
         """The direction in words."""
-        return DIRECTIONS.get(self.spec.direction, self.spec.direction) if self.spec else ""
+        return str(DIRECTIONS.get(self.spec.direction, self.spec.direction)) if self.spec else ""
 
     @property
     def captures(self) -> str:
         """The writes that it captures; "" if it sends nothing."""
         if self.spec is None or not self.spec.outbound:
             return ""
-        raw = ", raw SQL and other programs, by triggers" if self.spec.capture == "triggers" else ""
-        return f"what Django writes{raw}"
+        if self.spec.capture == "triggers":
+            return _("what Django writes, raw SQL and other programs, by triggers")
+        return _("what Django writes")
 
     @cached_property
     def sent(self) -> Sent:
@@ -90,15 +127,16 @@ class Summary:
             return Sent("", (), False)
         names = tuple(field.name for field in bound_fields(self.model, self.spec))
         names += tuple(self.binding.send_members) if self.binding else ()
-        count = f"{len(names)} field{'' if len(names) == 1 else 's'}"
+        count = ngettext("{number} field", "{number} fields", len(names)).format(number=len(names))
         if self.held:
-            count += f", {len(self.held)} new not sent"
-            return Sent(count, names, True)
+            new = ngettext("{fields}, {number} new not sent", "{fields}, {number} new not sent", len(self.held))
+            return Sent(new.format(fields=count, number=len(self.held)), names, True)
         if self.spec.all_fields:
-            return Sent(f"all fields ({len(names)})", names, True)
+            return Sent(_("all fields ({number})").format(number=len(names)), names, True)
         if self.spec.exclude is not None:
-            return Sent(f"all but {len(self.spec.exclude)} ({len(names)})", names, True)
-        return Sent(count if names else "only the key", names, False)
+            words = ngettext("all but {excluded} ({number})", "all but {excluded} ({number})", len(self.spec.exclude))
+            return Sent(words.format(excluded=len(self.spec.exclude), number=len(names)), names, True)
+        return Sent(count if names else _("only the key"), names, False)
 
     @cached_property
     def held(self) -> tuple[str, ...]:
@@ -110,26 +148,34 @@ class Summary:
     @cached_property
     def who(self) -> list[tuple[str, str]]:
         """Return who may do what. Actions with the same rule are joined, as ("create, update", "nobody")."""
+        return [(grant.actions, grant.words) for grant in self.grants]
+
+    @cached_property
+    def grants(self) -> list[Grant]:
+        """Return who may do what, with what that means for everybody."""
         if self.spec is None:
             return []
-        answers: dict[str, list[str]] = {}
+        answers: dict[Grant, list[str]] = {}
         for action in ACTIONS:
             if self.spec.inbound if action != "view" else self.spec.outbound:
-                answers.setdefault(self._who(self.spec, action), []).append(action)
-        return [(", ".join(actions), words) for words, actions in answers.items()]
+                answers.setdefault(self._grant(self.spec, action), []).append(action)
+        return [replace(grant, actions=", ".join(actions)) for grant, actions in answers.items()]
 
-    def _who(self, spec: BindingSpec, action: str) -> str:
+    def _grant(self, spec: BindingSpec, action: str) -> Grant:
+        """Return who may do an action; ``actions`` is left empty."""
         method = "has_view_permission" if action == "view" else "has_permission"
         if self.binding is not None and self.binding.overrides(method):
-            return BY_CODE
+            return Grant("", str(BY_CODE))
         rule: Any = spec.permissions.get(action)
         if isinstance(rule, bool):
-            words = EVERYONE if rule else NOBODY
+            words = _("everyone") if rule else _("nobody")
         elif rule in AUDIENCES:
-            words = AUDIENCE_WORDS[rule]
+            words = str(AUDIENCE_WORDS[rule])
         else:
-            words = f"holders of {rule or self._own_codename(spec, action)}"
-        return f"{words}, own rows only" if spec.scope and rule is not False else words
+            words = _("holders of {rule}").format(rule=rule or self._own_codename(spec, action))
+        if spec.scope and rule is not False:
+            words = _("{who}, own rows only").format(who=words)
+        return Grant("", words, is_open=rule is True, is_shut=rule is False)
 
     def _own_codename(self, spec: BindingSpec, action: str) -> str:
         label = self.model._meta.label_lower if self.model is not None else spec.model.lower()
@@ -141,13 +187,13 @@ class Summary:
     @property
     def is_open_to_everyone(self) -> bool:
         """Whether users may do anything without logging in."""
-        return any(words.startswith(EVERYONE) for _, words in self.who)
+        return any(grant.is_open for grant in self.grants)
 
     @property
     def groups(self) -> tuple[str, ...]:
         """The group templates, or the default one."""
         if self.binding is not None and self.binding.overrides("group_names"):
-            return (BY_CODE,)
+            return (str(BY_CODE),)
         return tuple(template.text for template in self.spec.group_templates) if self.spec else ()
 
     @property
@@ -210,6 +256,7 @@ class FieldNote:
     kind: str
     marks: tuple[str, ...]
     is_sensitive: bool
+    is_editable: bool
     is_column: bool
 
 
@@ -221,9 +268,9 @@ def describe_fields(label: str) -> list[FieldNote]:
         remote = getattr(field.remote_field, "model", None)
         sensitive = is_sensitive_field(field)
         marks = [
-            *(["may be null"] if field.null and not field.many_to_many else []),
-            *(["not editable"] if not is_editable(field) else []),
-            *(["sensitive"] if sensitive else []),
+            *([_("may be null")] if field.null and not field.many_to_many else []),
+            *([_("not editable")] if not is_editable(field) else []),
+            *([_("sensitive")] if sensitive else []),
         ]
         kind = type(field).__name__.removesuffix("Field")
         target = f" \N{RIGHTWARDS ARROW} {remote._meta.label}" if remote is not None else ""
@@ -234,6 +281,7 @@ def describe_fields(label: str) -> list[FieldNote]:
                 kind=f"{kind}{target}",
                 marks=tuple(marks),
                 is_sensitive=sensitive,
+                is_editable=is_editable(field),
                 is_column=not field.many_to_many,
             )
         )
@@ -268,5 +316,7 @@ def describe_relations(label: str) -> list[RelationNote]:
 
 def _relation_note(path: str, begin: str, relation: Any) -> RelationNote:
     # A reverse foreign key or a list may lead to many rows.
-    many = "several " if relation.one_to_many or relation.many_to_many else ""
-    return RelationNote(path, begin, f"\N{RIGHTWARDS ARROW} {many}{relation.related_model._meta.label}")
+    model = relation.related_model._meta.label
+    if relation.one_to_many or relation.many_to_many:
+        model = _("several {model}").format(model=model)
+    return RelationNote(path, begin, f"\N{RIGHTWARDS ARROW} {model}")

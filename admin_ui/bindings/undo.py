@@ -9,6 +9,8 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import router, transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import NoReverseMatch, URLPattern, path, reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from admin_ui.common import documents, screen
 from admin_ui.common.screen import RecordAdmin
@@ -22,7 +24,9 @@ from declbind.core.errors import Problem
 from declbind.core.spec import KEYS
 from declbind.models import BindingRecord, BindingRevision
 
-MOVED = "The binding was changed since this page was made. Nothing is stored: review what it would change now."
+MOVED = gettext_lazy(
+    "The binding was changed since this page was made. Nothing is stored: review what it would change now."
+)
 
 
 def urls(model_admin: RecordAdmin, prefix: str) -> list[URLPattern]:
@@ -41,6 +45,12 @@ def rollback_url(site_name: str, revision: BindingRevision) -> str:
         return reverse("admin:declbind_bindingrecord_rollback", args=[revision.pk], current_app=site_name)
     except NoReverseMatch:
         return ""
+
+
+def rollback_text(revision: BindingRevision, exists: bool) -> str:
+    """Return the name of the button for a revision of a binding that exists or was removed."""
+    words = _("Roll back to version {version}") if exists else _("Restore to version {version}")
+    return words.format(version=revision.version)
 
 
 class RollbackPage:
@@ -116,19 +126,17 @@ class RollbackPage:
         *,
         asked: bool = False,
     ) -> HttpResponse:
-        verb = "Roll back" if before else "Restore"
+        title = _("Roll back {stream} to version {version}") if before else _("Restore {stream} to version {version}")
         back = screen.page_url(self.admin, "change", record.pk) if before else screen.page_url(self.admin, "changelist")
-        author = revision.author_name or "somebody not known"
-        note = f", with the note: {revision.note}" if revision.note else ""
         return confirm_page(
             self.admin,
             self.request,
-            f"{verb} {revision.stream} to version {revision.version}",
+            title.format(stream=revision.stream, version=revision.version),
             [proposal],
-            button=f"{verb} to version {revision.version}",
+            button=rollback_text(revision, bool(before)),
             hidden={"opened_with": documents.fingerprint(before)},
             back=back,
-            intro=f"Version {revision.version} was made by {author}{note}.",
+            intro=_describe(revision),
             asked=asked,
         )
 
@@ -139,10 +147,10 @@ class RollbackPage:
         before: documents.Document,
         proposal: Proposal,
     ) -> HttpResponse:
-        note = f"Rolled back to version {revision.version}"
+        note = _("Rolled back to version {version}").format(version=revision.version)
         stored = roll_back(revision, router.db_for_write(BindingRecord), self.request.user, note)
         if stored is None:
-            messages.info(self.request, f"The binding {record} is unchanged; nothing was stored.")
+            messages.info(self.request, _("The binding {name} is unchanged; nothing was stored.").format(name=record))
             return HttpResponseRedirect(screen.page_url(self.admin, "change", record.pk))
         record = stored
         text = f"{note}: {proposal.change.text}"
@@ -150,7 +158,19 @@ class RollbackPage:
             self.admin.log_change(self.request, record, text)
         else:
             self.admin.log_addition(self.request, record, text)
-        messages.success(
-            self.request, f"The binding {record} was rolled back to version {revision.version}: {proposal.change.text}."
-        )
+        done = _("The binding {name} was rolled back to version {version}: {change}.")
+        messages.success(self.request, done.format(name=record, version=revision.version, change=proposal.change.text))
         return HttpResponseRedirect(screen.page_url(self.admin, "change", record.pk))
+
+
+def _describe(revision: BindingRevision) -> str:
+    """Return who made a revision, and why."""
+    if revision.author_name and revision.note:
+        words = _("Version {version} was made by {author}, with the note: {note}.")
+    elif revision.author_name:
+        words = _("Version {version} was made by {author}.")
+    elif revision.note:
+        words = _("Version {version} was made by somebody not known, with the note: {note}.")
+    else:
+        words = _("Version {version} was made by somebody not known.")
+    return words.format(version=revision.version, author=revision.author_name, note=revision.note)

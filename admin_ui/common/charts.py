@@ -9,8 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log10
 
+from django.utils.formats import number_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext as _
+from django.utils.translation import pgettext
 
 #: The drawing's own units; the page scales it.
 WIDTH, HEIGHT = 600.0, 120.0
@@ -70,8 +73,8 @@ def line_chart(
     )  # fmt: skip
     ends = format_html(
         '<text class="declbind-scale" x="{}" y="{}">{}</text>'
-        '<text class="declbind-scale" x="{}" y="{}" text-anchor="end">now</text>',
-        _short(LEFT), _short(HEIGHT - 4), span, _short(WIDTH), _short(HEIGHT - 4),
+        '<text class="declbind-scale" x="{}" y="{}" text-anchor="end">{}</text>',
+        _short(LEFT), _short(HEIGHT - 4), span, _short(WIDTH), _short(HEIGHT - 4), _("now"),
     )  # fmt: skip
     return format_html(
         '<svg class="declbind-chart" role="img" aria-label="{}" viewBox="0 0 {} {}">{}{}{}{}</svg>',
@@ -115,9 +118,9 @@ def table(caption: str, series: Sequence[Series], times: Sequence[str], every: i
         )
         rows.append(format_html('<tr><th scope="row">{}</th>{}</tr>', times[start], cells))
     return format_html(
-        '<table class="declbind-numbers"><caption>{}</caption><thead><tr><th scope="col">From</th>{}</tr></thead>'
+        '<table class="declbind-numbers"><caption>{}</caption><thead><tr><th scope="col">{}</th>{}</tr></thead>'
         "<tbody>{}</tbody></table>",
-        caption, heads, mark_safe("".join(rows)),
+        caption, pgettext("a time", "From"), heads, mark_safe("".join(rows)),
     )  # fmt: skip
 
 
@@ -127,13 +130,14 @@ def describe(title: str, series: Sequence[Series], marks: Sequence[Mark] = (), u
     for line in series:
         high = _highest(line.values)
         if high is None:
-            parts.append(f"{line.label}: not known")
+            parts.append(_("{line}: not known").format(line=line.label))
         else:
-            parts.append(
-                f"{line.label}: now {number(last(line.values))}, at most {number(high)}{f' {unit}' if unit else ''}"
-            )
-    marks_text = f" Marks: {'; '.join(mark.text for mark in marks)}." if marks else ""
-    return f"{title}. {'. '.join(parts)}.{marks_text}"
+            highest = f"{number(high)} {unit}".rstrip()
+            words = _("{line}: now {value}, at most {highest}")
+            parts.append(words.format(line=line.label, value=number(last(line.values)), highest=highest))
+    if marks:
+        parts.append(_("Marks: {marks}").format(marks="; ".join(mark.text for mark in marks)))
+    return " ".join(_("{sentence}.").format(sentence=part) for part in (title, *parts))
 
 
 def path(values: Values, steps: int, top: float) -> str:
@@ -155,7 +159,7 @@ def number(value: float | None) -> str:
         return "\N{EN DASH}"
     if value >= 10_000:
         return f"{value / 1000:.0f}k"
-    return f"{value:.0f}" if value >= 10 or value == ceil(value) else f"{value:.1f}"
+    return number_format(value, 0 if value >= 10 or value == ceil(value) else 1)
 
 
 def last(values: Values) -> float | None:

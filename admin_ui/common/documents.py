@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from declbind.console.documents import canonical, fingerprint
 from declbind.core.errors import ConfigError, Problem
 from declbind.core.schema import RepeatedKeys, parse_documents
@@ -49,7 +51,12 @@ def parse_record(text: str) -> Document:
     Raises:
         ConfigError: The text is not a JSON object; the message gives line and column, or what it is instead.
     """
-    return _parse_object(text, "this text", "one binding record")
+    document = _parse_object(text, _("this text"))
+    if document is None:
+        raise ConfigError(
+            [Problem("$", _("Expected one binding record in this text, got a list. Remove the outer brackets."))]
+        )
+    return document
 
 
 def parse_object(text: str, where: str) -> Document:
@@ -58,13 +65,20 @@ def parse_object(text: str, where: str) -> Document:
     Raises:
         ConfigError: The text is not a JSON object.
     """
-    return _parse_object(text, where, "a JSON object") if text.strip() else {}
+    if not text.strip():
+        return {}
+    document = _parse_object(text, where)
+    if document is None:
+        expected = _("Expected a JSON object in {where}, got a list. Remove the outer brackets.")
+        raise ConfigError([Problem("$", expected.format(where=where))])
+    return document
 
 
-def _parse_object(text: str, where: str, expected: str) -> Document:
+def _parse_object(text: str, where: str) -> Document | None:
+    """Return the object of a text, or None for a list."""
     found = parse_documents(text, where)
     if text.lstrip().startswith("[") or not isinstance(found[0], dict):
-        raise ConfigError([Problem("$", f"Expected {expected} in {where}, got a list. Remove the outer brackets.")])
+        return None
     document: Document = found[0]
     return document
 

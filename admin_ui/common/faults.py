@@ -11,6 +11,7 @@ from typing import TypeVar
 from django.db import Error as DatabaseFailure
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, URLResolver
+from django.utils.translation import gettext as _
 
 from admin_ui.common import screen
 from admin_ui.common.screen import RecordAdmin
@@ -77,7 +78,7 @@ def _show(model_admin: RecordAdmin, request: HttpRequest, fault: DatabaseFault) 
             model_admin,
             request,
             "database_fault.html",
-            "The database cannot do this now" if status == 503 else "The database refused",
+            _("The database cannot do this now") if status == 503 else _("The database refused"),
             status=status,
             fault=fault,
             outcome=outcome,

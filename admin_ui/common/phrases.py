@@ -4,34 +4,48 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from django.utils.text import capfirst
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from declbind.core.errors import Problem
 
+if TYPE_CHECKING:
+    from django.utils.functional import _StrPromise
+
+#: A text, or one that is translated when it is shown.
+StrOrPromise: TypeAlias = "str | _StrPromise"
 #: The names of a record's keys, as the form shows them.
-LABELS: Final[Mapping[str, str]] = {
-    "stream": "Stream",
-    "model": "Model",
-    "fields": "What is sent",
-    "exclude": "Fields that are left out",
-    "groups": "Groups",
-    "permissions": "Who may",
-    "direction": "Direction",
-    "writable": "Fields that clients may change",
-    "where": "Only rows where",
-    "scope": "Own rows only",
-    "relate": "Related rows",
-    "grow": "Include later fields",
-    "auto_subscribe": "Subscribe new connections",
-    "sensitive": "Sensitive fields",
-    "serializer": "Serializer",
-    "capture": "Changes that are noticed",
-    "also": "Send again when these change",
-    "retention": "Delete sent values after",
-    "enabled": "Enabled",
-    "description": "Description",
+LABELS: Final[Mapping[str, StrOrPromise]] = {
+    "stream": gettext_lazy("Stream"),
+    "model": gettext_lazy("Model"),
+    "fields": gettext_lazy("What is sent"),
+    "exclude": gettext_lazy("Fields that are left out"),
+    "groups": gettext_lazy("Groups"),
+    "permissions": gettext_lazy("Who may"),
+    "direction": gettext_lazy("Direction"),
+    "writable": gettext_lazy("Fields that clients may change"),
+    "where": gettext_lazy("Only rows where"),
+    "scope": gettext_lazy("Own rows only"),
+    "relate": gettext_lazy("Related rows"),
+    "grow": gettext_lazy("Include later fields"),
+    "auto_subscribe": gettext_lazy("Subscribe new connections"),
+    "sensitive": gettext_lazy("Sensitive fields"),
+    "serializer": gettext_lazy("Serializer"),
+    "capture": gettext_lazy("Changes that are noticed"),
+    "also": gettext_lazy("Send again when these change"),
+    "retention": gettext_lazy("Delete sent values after"),
+    "enabled": gettext_lazy("Enabled"),
+    "description": gettext_lazy("Description"),
 }
-_ACTIONS: Final = {"view": "see rows", "create": "add rows", "update": "change rows", "delete": "delete rows"}
+_WHO_MAY: Final[Mapping[str, StrOrPromise]] = {
+    "view": gettext_lazy("Who may see rows"),
+    "create": gettext_lazy("Who may add rows"),
+    "update": gettext_lazy("Who may change rows"),
+    "delete": gettext_lazy("Who may delete rows"),
+}
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\[(\"(?:[^\"\\]|\\.)*\")\]")
 _BINDING = re.compile(r"^Binding '[^']*': (?:([a-z])(?=[a-z]*[ ,]))?")
 
@@ -45,20 +59,25 @@ def describe_place(path: str) -> str:
     if not steps:
         return ""
     first, rest = steps[0], steps[1:]
-    if first == "permissions" and rest and rest[0] in _ACTIONS:
-        return f"Who may {_ACTIONS[rest[0]]}"
-    words = [LABELS.get(first, first), *(f"line {int(step) + 1}" if step.isdigit() else step for step in rest)]
-    return ", ".join(words)
+    if first == "permissions" and rest and rest[0] in _WHO_MAY:
+        return str(_WHO_MAY[rest[0]])
+    return ", ".join([str(LABELS.get(first, first)), *map(_describe_step, rest)])
+
+
+def _describe_step(step: str) -> str:
+    """Return one step below a key in words: a line of a list, or a name as it is written."""
+    return _("line {number}").format(number=int(step) + 1) if step.isdigit() else step
 
 
 def describe_problem(problem: Problem) -> str:
     """Return a problem for its own input: where in the input it is, and the message."""
     place = describe_place(problem.path)
-    key = next(iter(_STEP.findall(problem.path.removeprefix("$"))), ("", "", ""))[0]
-    inside = place.removeprefix(LABELS.get(key, key)).removeprefix(", ") if key != "permissions" else place
+    steps = _STEP.findall(problem.path.removeprefix("$"))
+    key = next(iter(steps), ("", "", ""))[0]
+    inside = place.removeprefix(str(LABELS.get(key, key))).removeprefix(", ") if key != "permissions" else place
     message = plain_message(problem)
-    if inside.startswith("line "):
-        inside = inside.capitalize()
+    if len(steps) > 1 and steps[1][1]:
+        inside = capfirst(inside)
     return f"{inside}: {message}" if inside else message
 
 

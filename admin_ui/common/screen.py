@@ -14,6 +14,8 @@ from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from declbind.console.shown import sees_all
 from declbind.django_types import Operator
@@ -38,6 +40,8 @@ class ConsolePage:
     label: str
     url: str
     is_current: bool
+    #: The name of the page in no language, such as "LiveTraffic".
+    name: str = ""
 
 
 def console_pages(model_admin: RecordAdmin, request: HttpRequest) -> list[ConsolePage]:
@@ -45,19 +49,24 @@ def console_pages(model_admin: RecordAdmin, request: HttpRequest) -> list[Consol
     user = request.user
     may_see = model_admin.has_view_permission(request)
     offered = (
-        ("Bindings", "changelist", may_see),
-        ("Live traffic", "live", may_watch(user)),
-        ("Why?", "why", may_watch(user)),
-        ("Try it", "try", may_see),
-        ("Connections", "connections", user.has_perm("declbind.view_connection")),
-        ("Processes", "processes", sees_all() and user.has_perm("declbind.view_node")),
-        ("Doctor", "doctor", sees_all() and (may_watch(user) or model_admin.has_change_permission(request))),
+        (gettext_noop("Bindings"), "changelist", may_see),
+        (gettext_noop("Live traffic"), "live", may_watch(user)),
+        (gettext_noop("Why?"), "why", may_watch(user)),
+        (gettext_noop("Try it"), "try", may_see),
+        (gettext_noop("Connections"), "connections", user.has_perm("declbind.view_connection")),
+        (gettext_noop("Processes"), "processes", sees_all() and user.has_perm("declbind.view_node")),
+        (
+            gettext_noop("Doctor"),
+            "doctor",
+            sees_all() and (may_watch(user) or model_admin.has_change_permission(request)),
+        ),
     )
     found = []
     for label, page, is_allowed in offered:
         if is_allowed:
             url = page_url(model_admin, page)
-            found.append(ConsolePage(label, url, url == request.path))
+            name = label.title().replace(" ", "").rstrip("?")
+            found.append(ConsolePage(_(label), url, url == request.path, name))
     return found
 
 

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
+from django.utils.translation import gettext as _
 
 from admin_ui.common import screen
 from declbind.models import BindingRecord
@@ -67,12 +68,17 @@ def _entries(request: HttpRequest, opts: Any, stream: str, record: Any, where: s
     query = urlencode({"stream": stream})
     may_view = user.has_perm("declbind.view_bindingrecord") or user.has_perm("declbind.change_bindingrecord")
     offered = [
-        ("overview", "Overview", (address("overview", record) if record else address("elsewhere", where)), may_view),
-        ("edit", "Edit", address("change", record) if record else "", user.has_perm("declbind.change_bindingrecord")),
-        ("try", "Try it", f"{address('try')}?{query}", may_view),
-        ("why", "Why?", f"{address('why')}?{query}", screen.may_watch(user)),
-        ("live", "Live", f"{address('live')}?{query}", screen.may_watch(user)),
-        ("history", "History", address("history", record) if record else "", may_view),
+        ("overview", _("Overview"), (address("overview", record) if record else address("elsewhere", where)), may_view),
+        (
+            "edit",
+            _("Edit"),
+            address("change", record) if record else "",
+            user.has_perm("declbind.change_bindingrecord"),
+        ),
+        ("try", _("Try it"), f"{address('try')}?{query}", may_view),
+        ("why", _("Why?"), f"{address('why')}?{query}", screen.may_watch(user)),
+        ("live", _("Live"), f"{address('live')}?{query}", screen.may_watch(user)),
+        ("history", _("History"), address("history", record) if record else "", may_view),
     ]
     for name, label, url, is_allowed in offered:
         if url and is_allowed and (stream or name == "overview"):

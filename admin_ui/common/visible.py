@@ -14,6 +14,7 @@ from django.contrib.admin import AdminSite, ModelAdmin
 from django.db import transaction
 from django.db.models import Model
 from django.http import HttpRequest
+from django.utils.translation import gettext as _
 
 from declbind import value_validation
 from declbind.django_types import concrete_model
@@ -95,8 +96,10 @@ class VisibleRows:
     def notes(self) -> list[str]:
         """Return messages about admin pages whose code failed."""
         return [
-            f"The admin page of {label} failed with {fault}, so the values of its rows are hidden here. Its "
-            "get_queryset() or has_view_permission() has to be corrected."
+            _(
+                "The admin page of {label} failed with {fault}, so the values of its rows are hidden here. Its "
+                "get_queryset() or has_view_permission() has to be corrected."
+            ).format(label=label, fault=fault)
             for label, fault in sorted(self.faults.items())
         ]
 

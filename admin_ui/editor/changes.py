@@ -6,13 +6,17 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from django.utils.translation import gettext_lazy
+
 from admin_ui.common import documents
 from declbind import record_validation
 from declbind.console.consequences import Consequence, consequences, in_words
 
 #: The confirmation that stores a widening edit; its value is the ``digest`` of the words beside it.
 CONFIRM = "confirm_widening"
-ASKING = "This opens more than before. Nothing is saved yet: read what it opens, confirm it, and save again."
+ASKING = gettext_lazy(
+    "This opens more than before. Nothing is saved yet: read what it opens, confirm it, and save again."
+)
 
 
 @dataclass(frozen=True)

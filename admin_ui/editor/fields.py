@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from admin_ui.common import documents
+from admin_ui.common.phrases import StrOrPromise
 from admin_ui.common.screen import Context
 from declbind.core.errors import ConfigError
 from declbind.core.spec import ACTIONS, ALL_FIELDS, AUDIENCES, AUTHENTICATED, STAFF
@@ -69,7 +73,9 @@ class ChangeByContent:
 class ListField(ChangeByContent, forms.Field):
     """A list of names from a text area."""
 
-    def __init__(self, *, rows: int = 4, picks: str = "", label: str | None = None, help_text: str = "") -> None:
+    def __init__(
+        self, *, rows: int = 4, picks: str = "", label: StrOrPromise | None = None, help_text: StrOrPromise = ""
+    ) -> None:
         super().__init__(widget=ListWidget(rows, picks), required=False, label=label, help_text=help_text)
 
     def clean(self, value: object) -> list[str]:
@@ -99,7 +105,7 @@ class ObjectWidget(forms.Textarea):
 class ObjectField(ChangeByContent, forms.Field):
     """A JSON object from a text area."""
 
-    def __init__(self, *, builds: str = "", label: str | None = None, help_text: str = "") -> None:
+    def __init__(self, *, builds: str = "", label: StrOrPromise | None = None, help_text: StrOrPromise = "") -> None:
         super().__init__(widget=ObjectWidget(builds), required=False, label=label, help_text=help_text)
 
     def clean(self, value: object) -> documents.Document:
@@ -111,7 +117,7 @@ class ObjectField(ChangeByContent, forms.Field):
         if isinstance(value, dict):
             return value
         try:
-            return documents.parse_object(value if isinstance(value, str) else "", "this field")
+            return documents.parse_object(value if isinstance(value, str) else "", _("this field"))
         except ConfigError as error:
             raise ValidationError([problem.message for problem in error.problems]) from error
 
@@ -136,7 +142,7 @@ class ChoiceAndNames(CompoundWidget):
 
     template_name = "declbind_admin/widgets/choice_and_names.html"
 
-    def __init__(self, choices: Sequence[tuple[str, str]], picks: str) -> None:
+    def __init__(self, choices: Sequence[tuple[str, StrOrPromise]], picks: str) -> None:
         super().__init__({"mode": forms.RadioSelect(choices=list(choices)), "names": ListWidget(picks=picks)})
 
 
@@ -157,12 +163,12 @@ class SentWidget(ChoiceAndNames):
 class SentField(ChangeByContent, forms.Field):
     """The choice of sent fields. The value is the part of the record with the one key that states it."""
 
-    def __init__(self, *, label: str | None = None, help_text: str = "") -> None:
+    def __init__(self, *, label: StrOrPromise | None = None, help_text: StrOrPromise = "") -> None:
         choices = [
-            ("these", "These fields:"),
-            ("but", "All fields but these:"),
-            ("all", "All fields"),
-            ("none", "No fields: only the key of each changed row"),
+            ("these", gettext_lazy("These fields:")),
+            ("but", gettext_lazy("All fields but these:")),
+            ("all", gettext_lazy("All fields")),
+            ("none", gettext_lazy("No fields: only the key of each changed row")),
         ]
         super().__init__(widget=SentWidget(choices, "sent"), required=False, label=label, help_text=help_text)
 
@@ -178,7 +184,7 @@ class SentField(ChangeByContent, forms.Field):
             return {"exclude": names}
         if mode == "these" and names:
             return {"fields": names}
-        raise ValidationError("Choose which fields to send.")
+        raise ValidationError(_("Choose which fields to send."))
 
 
 class WritableWidget(ChoiceAndNames):
@@ -198,11 +204,11 @@ class WritableField(ChangeByContent, forms.Field):
     It is not the list itself, which a ``MultiWidget`` would take for the values of its inputs.
     """
 
-    def __init__(self, *, label: str | None = None, help_text: str = "") -> None:
+    def __init__(self, *, label: StrOrPromise | None = None, help_text: StrOrPromise = "") -> None:
         choices = [
-            ("editable", "The sent fields that are editable"),
-            ("these", "Only these:"),
-            ("nothing", "Nothing"),
+            ("editable", gettext_lazy("The sent fields that are editable")),
+            ("these", gettext_lazy("Only these:")),
+            ("nothing", gettext_lazy("Nothing")),
         ]
         super().__init__(widget=WritableWidget(choices, "editable"), required=False, label=label, help_text=help_text)
 
@@ -216,15 +222,45 @@ class WritableField(ChangeByContent, forms.Field):
             return {"writable": []}
         if mode == "these" and names:
             return {"writable": names}
-        raise ValidationError("List the fields that clients may write, one per line, or make another choice above.")
+        raise ValidationError(_("List the fields that clients may write, one per line, or make another choice above."))
 
 
-#: What each action means to an operator, and the word for it in the names of Django's own permissions.
-DEEDS: Mapping[str, tuple[str, str]] = {
-    "view": ("see the rows", "Can view"),
-    "create": ("add rows", "Can add"),
-    "update": ("change rows", "Can change"),
-    "delete": ("delete rows", "Can delete"),
+@dataclass(frozen=True)
+class Deed:
+    """An action in an operator's words: alone, as a question, as a permission, and the choice of the model's own."""
+
+    text: StrOrPromise
+    who_may: StrOrPromise
+    permission: StrOrPromise
+    default: StrOrPromise
+
+
+#: What each action means to an operator. Django names its own permissions in English, in every language.
+DEEDS: Mapping[str, Deed] = {
+    "view": Deed(
+        gettext_lazy("see the rows"),
+        gettext_lazy("Who may see the rows"),
+        gettext_lazy("Permission to see the rows"),
+        gettext_lazy("users with the model's 'Can view' permission"),
+    ),
+    "create": Deed(
+        gettext_lazy("add rows"),
+        gettext_lazy("Who may add rows"),
+        gettext_lazy("Permission to add rows"),
+        gettext_lazy("users with the model's 'Can add' permission"),
+    ),
+    "update": Deed(
+        gettext_lazy("change rows"),
+        gettext_lazy("Who may change rows"),
+        gettext_lazy("Permission to change rows"),
+        gettext_lazy("users with the model's 'Can change' permission"),
+    ),
+    "delete": Deed(
+        gettext_lazy("delete rows"),
+        gettext_lazy("Who may delete rows"),
+        gettext_lazy("Permission to delete rows"),
+        gettext_lazy("users with the model's 'Can delete' permission"),
+    ),
 }
 VIEWING, WRITING = ("view",), ("create", "update", "delete")
 
@@ -244,12 +280,12 @@ class PermissionsWidget(CompoundWidget):
         widgets: dict[str, forms.Widget | type[forms.Widget]] = {}
         for action in self.actions:
             choices = [
-                (DEFAULT, f"users with the model's '{DEEDS[action][1]}' permission"),
-                (EVERYONE, "everyone, including visitors who are not logged in"),
-                (AUTHENTICATED, "every user who is logged in"),
-                (STAFF, "every staff user"),
-                (NOBODY, "nobody"),
-                (HOLDERS, "users with this permission:"),
+                (DEFAULT, DEEDS[action].default),
+                (EVERYONE, gettext_lazy("everyone, including visitors who are not logged in")),
+                (AUTHENTICATED, gettext_lazy("every user who is logged in")),
+                (STAFF, gettext_lazy("every staff user")),
+                (NOBODY, gettext_lazy("nobody")),
+                (HOLDERS, gettext_lazy("users with this permission:")),
             ]
             widgets[action] = forms.Select(choices=choices)
             widgets[f"{action}_codename"] = forms.TextInput(
@@ -285,10 +321,10 @@ class PermissionsWidget(CompoundWidget):
         widget = context["widget"]
         inputs = widget["subwidgets"]
         for position, action in enumerate(self.actions):
-            inputs[2 * position]["attrs"]["aria-label"] = f"Who may {DEEDS[action][0]}"
-            inputs[2 * position + 1]["attrs"]["aria-label"] = f"Permission to {DEEDS[action][0]}"
+            inputs[2 * position]["attrs"]["aria-label"] = str(DEEDS[action].who_may)
+            inputs[2 * position + 1]["attrs"]["aria-label"] = str(DEEDS[action].permission)
             inputs[2 * position + 1]["attrs"]["list"] = f"{name}_known"
-        rows = [(DEEDS[action][0], *inputs[2 * at : 2 * at + 2]) for at, action in enumerate(self.actions)]
+        rows = [(DEEDS[action].text, *inputs[2 * at : 2 * at + 2]) for at, action in enumerate(self.actions)]
         widget.update(rows=rows, known=f"{name}_known", codenames=self.codenames)
         return context
 
@@ -296,7 +332,9 @@ class PermissionsWidget(CompoundWidget):
 class PermissionsField(ChangeByContent, forms.Field):
     """The permission of each of some actions; an action with the model's own permission is left out."""
 
-    def __init__(self, actions: Sequence[str] = ACTIONS, *, label: str | None = None, help_text: str = "") -> None:
+    def __init__(
+        self, actions: Sequence[str] = ACTIONS, *, label: StrOrPromise | None = None, help_text: StrOrPromise = ""
+    ) -> None:
         self.actions = tuple(actions)
         super().__init__(widget=PermissionsWidget(actions), required=False, label=label, help_text=help_text)
 
@@ -317,7 +355,7 @@ class PermissionsField(ChangeByContent, forms.Field):
         errors: list[ValidationError] = []
         for position, action in enumerate(self.actions):
             choice, codename = given[2 * position] or DEFAULT, (given[2 * position + 1] or "").strip()
-            deed = f"Who may {DEEDS[action][0]}"
+            deed = DEEDS[action].who_may
             if choice in (EVERYONE, NOBODY):
                 rules[action] = choice == EVERYONE
             elif choice in AUDIENCES:
@@ -325,16 +363,17 @@ class PermissionsField(ChangeByContent, forms.Field):
             elif choice == HOLDERS and codename:
                 rules[action] = codename
             elif choice == HOLDERS:
-                errors.append(ValidationError(f"{deed}: name the permission, such as blog.change_post."))
+                words = _("{question}: name the permission, such as blog.change_post.")
+                errors.append(ValidationError(words.format(question=deed)))
             elif choice != DEFAULT:
-                errors.append(ValidationError(f"{deed}: choose one of the options; {choice!r} is none of them."))
+                words = _("{question}: choose one of the options; {value} is none of them.")
+                errors.append(ValidationError(words.format(question=deed, value=repr(choice))))
             elif codename:
-                errors.append(
-                    ValidationError(
-                        f"{deed}: the permission {codename!r} is named, but another option is chosen. "
-                        "Choose 'users with this permission', or clear the name."
-                    )
+                words = _(
+                    "{question}: the permission {value} is named, but another option is chosen. "
+                    "Choose 'users with this permission', or clear the name."
                 )
+                errors.append(ValidationError(words.format(question=deed, value=repr(codename))))
         if errors:
             raise ValidationError(errors)
         return rules

@@ -6,13 +6,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django import forms
-from django.apps import apps
 from django.contrib.admin.widgets import AdminTextareaWidget, AdminTextInputWidget
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from admin_ui.common import documents
 from admin_ui.common.phrases import describe_problem, split_problem
 from admin_ui.editor.changes import ASKING, CONFIRM, Change, build_change, is_ticked
+from admin_ui.editor.choices import model_choices, serializer_choices
 from admin_ui.editor.fields import (
     VIEWING,
     WRITING,
@@ -26,11 +28,9 @@ from admin_ui.editor.fields import (
 )
 from admin_ui.editor.proposals import propose_stream
 from declbind.codenames import declared_codenames, stored_codenames
-from declbind.conf import serializer_names
 from declbind.console import openings
 from declbind.core.spec import DEFAULTS, KEYS
 from declbind.django_types import Operator
-from declbind.fields import find_model
 from declbind.models import BindingRecord
 
 
@@ -42,30 +42,6 @@ def form_values(document: Mapping[str, object]) -> documents.Document:
     values["fields"] = {key: document[key] for key in ("fields", "exclude") if key in document}
     values["writers"] = values["permissions"]
     return values
-
-
-def model_choices(current: str) -> list[tuple[str, str | list[tuple[str, str]]]]:
-    """Return the models that can be bound, by app. ``current`` is included as it is written, even if it is missing."""
-    choices: list[tuple[str, str | list[tuple[str, str]]]] = [("", "Choose a model")]
-    known = find_model(current) if current else None
-    if current and known is None:
-        choices.append((current, f"{current} (not installed)"))
-    for config in apps.get_app_configs():
-        models = [
-            (current if model is known else model._meta.label, f"{model._meta.object_name}")
-            for model in config.get_models()
-            if config.label != "declbind" and not model._meta.swapped
-        ]
-        if models:
-            choices.append((str(config.verbose_name), [(value, f"{config.label}.{name}") for value, name in models]))
-    return choices
-
-
-def serializer_choices(current: str) -> list[tuple[str, str]]:
-    """Return the serializers of the settings, and the current one even if it is missing there."""
-    names = serializer_names()
-    missing = [(current, f"{current} (not in the settings)")] if current not in names else []
-    return [*[(name, name) for name in names], *missing]
 
 
 class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -80,109 +56,135 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
     #: The values of ``EXTRA`` from that page.
     carried: Mapping[str, str] = {}
 
-    model = forms.CharField(widget=forms.Select, help_text="The model whose rows are sent.")
+    model = forms.CharField(widget=forms.Select, help_text=gettext_lazy("The model whose rows are sent."))
     stream = forms.CharField(
         required=False,
         widget=AdminTextInputWidget({"maxlength": 64, "spellcheck": "false", "autocapitalize": "none"}),
-        help_text="The name that clients use: letters, digits, '.', '_' and '-'.",
+        help_text=gettext_lazy("The name that clients use: letters, digits, '.', '_' and '-'."),
     )
     description = forms.CharField(
-        required=False, strip=False, widget=AdminTextareaWidget({"rows": 2}), help_text="The purpose of the binding."
+        required=False,
+        strip=False,
+        widget=AdminTextareaWidget({"rows": 2}),
+        help_text=gettext_lazy("The purpose of the binding."),
     )
     enabled = forms.BooleanField(
-        required=False, help_text="Clear it to stop the stream. Clients then see it as if it did not exist."
+        required=False,
+        help_text=gettext_lazy("Clear it to stop the stream. Clients then see it as if it did not exist."),
     )
     # The record's key of this name. Django removes it from the class, whose attribute is the dict of all form fields.
     fields = SentField(  # type: ignore[assignment]
-        label="What is sent",
-        help_text="The primary key is always sent. Fields that look like passwords or tokens are never sent unless "
-        "they are named under 'Sensitive fields'.",
+        label=gettext_lazy("What is sent"),
+        help_text=gettext_lazy(
+            "The primary key is always sent. Fields that look like passwords or tokens are never sent unless "
+            "they are named under 'Sensitive fields'."
+        ),
     )
     grow = forms.BooleanField(
         required=False,
-        label="Include later fields",
-        help_text="For all fields, or all except some: also send fields that are added to the model later. Otherwise "
-        "they are sent after they have been accepted on this page.",
+        label=gettext_lazy("Include later fields"),
+        help_text=gettext_lazy(
+            "For all fields, or all except some: also send fields that are added to the model later. Otherwise "
+            "they are sent after they have been accepted on this page."
+        ),
     )
     groups = ListField(
-        help_text="Subscribers choose the rows that they receive by group. Write one group per line: room-{room_id} "
-        "makes a group for each room. If empty, there is one group for all rows, named like the stream."
+        help_text=gettext_lazy(
+            "Subscribers choose the rows that they receive by group. Write one group per line: room-{room_id} "
+            "makes a group for each room. If empty, there is one group for all rows, named like the stream."
+        )
     )
     where = ObjectField(
         builds="where",
-        label="Only rows where",
-        help_text='JSON, such as {"published": true, "status": ["open", "answered"]}. '
-        "Other rows do not exist for this binding. If empty, all rows do.",
+        label=gettext_lazy("Only rows where"),
+        help_text=gettext_lazy(
+            'JSON, such as {"published": true, "status": ["open", "answered"]}. '
+            "Other rows do not exist for this binding. If empty, all rows do."
+        ),
     )
     auto_subscribe = forms.BooleanField(
         required=False,
-        label="Subscribe new connections",
-        help_text="Clients receive these rows as soon as they connect. Groups that depend on a field, such as "
-        "room-{room_id}, still need a subscription.",
+        label=gettext_lazy("Subscribe new connections"),
+        help_text=gettext_lazy(
+            "Clients receive these rows as soon as they connect. Groups that depend on a field, such as "
+            "room-{room_id}, still need a subscription."
+        ),
     )
     serializer = forms.CharField(
-        widget=forms.Select, help_text="The code that turns a row into data, from the project's settings."
+        widget=forms.Select, help_text=gettext_lazy("The code that turns a row into data, from the project's settings.")
     )
     sensitive = ListField(
         rows=2,
         picks="sensitive",
-        label="Sensitive fields",
-        help_text="Fields like passwords that you do want to send, one name per line.",
+        label=gettext_lazy("Sensitive fields"),
+        help_text=gettext_lazy("Fields like passwords that you do want to send, one name per line."),
     )
     capture = forms.ChoiceField(
         choices=[
-            ("orm", "By this project, through Django: saves, deletes, bulk calls, fixtures"),
-            ("triggers", "Also by raw SQL and other programs, with database triggers"),
+            ("orm", gettext_lazy("By this project, through Django: saves, deletes, bulk calls, fixtures")),
+            ("triggers", gettext_lazy("Also by raw SQL and other programs, with database triggers")),
         ],
         widget=forms.RadioSelect({"class": "radiolist"}),
-        label="Changes that are noticed",
-        help_text="Triggers work after an administrator has run <code>manage.py declbind triggers --install</code>. "
-        "Saving this form changes no table.",
+        label=gettext_lazy("Changes that are noticed"),
+        help_text=gettext_lazy(
+            "Triggers work after an administrator has run <code>manage.py declbind triggers --install</code>. "
+            "Saving this form changes no table."
+        ),
     )
     also = ListField(
         rows=2,
-        label="Send again when these change",
-        help_text="A row is sent again when a related row changes: one relation per line, such as author, "
-        "or author__team for the author and the author's team.",
+        label=gettext_lazy("Send again when these change"),
+        help_text=gettext_lazy(
+            "A row is sent again when a related row changes: one relation per line, such as author, "
+            "or author__team for the author and the author's team."
+        ),
     )
     retention = forms.IntegerField(
         required=False,
         min_value=60,
         max_value=2_147_483_647,
-        label="Delete sent values after",
-        help_text="Seconds, at least 60. It can only shorten the time that the project sets for all streams "
-        "(RETENTION_SECONDS). If empty, that time applies.",
+        label=gettext_lazy("Delete sent values after"),
+        help_text=gettext_lazy(
+            "Seconds, at least 60. It can only shorten the time that the project sets for all streams "
+            "(RETENTION_SECONDS). If empty, that time applies."
+        ),
     )
-    permissions = PermissionsField(VIEWING, label="Who may see it")
-    writers = PermissionsField(WRITING, label="Who may change rows")
+    permissions = PermissionsField(VIEWING, label=gettext_lazy("Who may see it"))
+    writers = PermissionsField(WRITING, label=gettext_lazy("Who may change rows"))
     scope = ObjectField(
         builds="scope",
-        label="Own rows only",
-        help_text='JSON, such as {"owner_id": "$user.pk"}: each user is limited to their own rows. '
-        "Each group template must contain these fields. If empty, there is no such limit.",
+        label=gettext_lazy("Own rows only"),
+        help_text=gettext_lazy(
+            'JSON, such as {"owner_id": "$user.pk"}: each user is limited to their own rows. '
+            "Each group template must contain these fields. If empty, there is no such limit."
+        ),
     )
     direction = forms.ChoiceField(
         choices=[
-            ("both", "Clients receive rows, and may change them as far as is allowed below"),
-            ("outbound", "Clients receive rows and change nothing"),
-            ("inbound", "Clients change rows and receive none"),
+            ("both", gettext_lazy("Clients receive rows, and may change them as far as is allowed below")),
+            ("outbound", gettext_lazy("Clients receive rows and change nothing")),
+            ("inbound", gettext_lazy("Clients change rows and receive none")),
         ],
         widget=forms.RadioSelect({"class": "radiolist"}),
     )
     writable = WritableField(
-        label="Fields that clients may change", help_text="In new and in existing rows, but never the primary key."
+        label=gettext_lazy("Fields that clients may change"),
+        help_text=gettext_lazy("In new and in existing rows, but never the primary key."),
     )
     relate = ObjectField(
         builds="relate",
-        label="Related rows",
-        help_text='JSON, such as {"project": {"owner_id": "$user.pk"}, "tags": "any"}: the rows that clients may '
-        "choose for a relation. If users are limited to their own rows, each relation that they may change needs one.",
+        label=gettext_lazy("Related rows"),
+        help_text=gettext_lazy(
+            'JSON, such as {"project": {"owner_id": "$user.pk"}, "tags": "any"}: the rows that clients may '
+            "choose for a relation. If users are limited to their own rows, each relation that they may change needs "
+            "one."
+        ),
     )
     note = forms.CharField(
         required=False,
         max_length=500,
         widget=AdminTextInputWidget,
-        help_text="The reason for the change, for readers of the revisions.",
+        help_text=gettext_lazy("The reason for the change, for readers of the revisions."),
     )
     opened_with = forms.CharField(required=False, widget=forms.HiddenInput)
     #: The page shows this checkbox beside the text that it confirms.
@@ -232,7 +234,9 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
             if isinstance(compound, CompoundWidget):
                 compound.group_label = str(values[name].label)
         if not self.before:
-            values["stream"].help_text = f"{values['stream'].help_text} If empty, it is made from the model."
+            values["stream"].help_text = " ".join(
+                (str(values["stream"].help_text), _("If empty, it is made from the model."))
+            )
         codenames = sorted(declared_codenames() | stored_codenames())
         for name in ("permissions", "writers"):
             widget = values[name].widget
@@ -240,10 +244,10 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
                 widget.codenames = codenames
         if self.user is not None and not self.user.has_perm(openings.EXPOSE_SENSITIVE):
             values["sensitive"].disabled = True
-            values["sensitive"].help_text = (
-                "Fields like passwords that are sent all the same. Only users with the permission "
-                f"{openings.describe_permission(openings.EXPOSE_SENSITIVE)} may change this."
-            )
+            values["sensitive"].help_text = _(
+                "Fields like passwords that are sent all the same. Only users with the permission {permission} may "
+                "change this."
+            ).format(permission=openings.describe_permission(openings.EXPOSE_SENSITIVE))
 
     # --- the record of the form
     # ------------------------------------------------------------------------------------------------
@@ -356,8 +360,10 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         self.add_error(
             None,
             ValidationError(
-                "Another user changed this binding while you were editing it. Nothing was saved. Compare both versions "
-                "below. Saving again replaces the other version with yours.",
+                _(
+                    "Another user changed this binding while you were editing it. Nothing was saved. Compare both "
+                    "versions below. Saving again replaces the other version with yours."
+                ),
                 code="conflict",
             ),
         )

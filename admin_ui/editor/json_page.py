@@ -20,6 +20,7 @@ from django.http import (
 )
 from django.template.loader import render_to_string
 from django.urls import URLPattern, path
+from django.utils.translation import gettext as _
 
 from admin_ui.common import documents, screen
 from admin_ui.common.phrases import split_problem
@@ -155,7 +156,7 @@ class JsonPage:
         if problems:
             return self._show(record, before, text, problems=problems)
         if before and documents.canonical(record.definition()) == documents.canonical(before):
-            messages.info(self.request, f"The binding {record} is unchanged; nothing was stored.")
+            messages.info(self.request, _("The binding {name} is unchanged; nothing was stored.").format(name=record))
             return self._leave(record)
         change = build_change(before or None, record.definition(), held)
         if not only_disabled and not is_ticked(self.request.POST.dict(), change.digest):
@@ -166,7 +167,8 @@ class JsonPage:
             self.admin.log_change(self.request, record, change.text)
         else:
             self.admin.log_addition(self.request, record, change.text)
-        messages.success(self.request, f"The binding {record} was stored: {change.text}.")
+        done = _("The binding {name} was stored: {change}.").format(name=record, change=change.text)
+        messages.success(self.request, done)
         return self._leave(record)
 
     def _judge(
@@ -217,7 +219,7 @@ class JsonPage:
             self.admin,
             self.request,
             "json.html",
-            f"{before['stream']} as JSON" if before else "Add a binding as JSON",
+            _("{stream} as JSON").format(stream=before["stream"]) if before else _("Add a binding as JSON"),
             original=record if before else None,
             stream=before.get("stream", ""),
             text=text,

@@ -13,6 +13,7 @@ from django.db.models import Model, Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse
 from django.template.loader import render_to_string
 from django.urls import URLPattern, path
+from django.utils.translation import gettext as _
 
 from admin_ui.common import screen
 from admin_ui.common.screen import RecordAdmin
@@ -86,7 +87,9 @@ class Look:
     def names(self) -> list[str]:
         """The first of the users who would receive it."""
         listeners = self.audience.listeners if self.audience is not None else ()
-        return list(dict.fromkeys(listener.username or "an anonymous visitor" for listener in listeners))[:SHOWN_NAMES]
+        return list(dict.fromkeys(listener.username or _("an anonymous visitor") for listener in listeners))[
+            :SHOWN_NAMES
+        ]
 
 
 @dataclass(frozen=True)
@@ -206,11 +209,12 @@ def _look(model_admin: RecordAdmin, request: HttpRequest, form: BindingForm, pro
     query, wanted = request.POST.get("look_q", "").strip()[:100], request.POST.get("look_pk", "")[:200]
     model = find_model(str(form.document.get("model", "")))
     if model is None:
-        return Look(query, note="Choose a model first." if not problems else "")
+        return Look(query, note=_("Choose a model first.") if not problems else "")
     if not request.user.has_perm(f"{model._meta.app_label}.view_{model._meta.model_name}"):
-        return Look(query, note=f"Rows are shown only to users who may view {model._meta.verbose_name_plural}.")
+        note = _("Rows are shown only to users who may view {models}.")
+        return Look(query, note=note.format(models=model._meta.verbose_name_plural))
     if problems:
-        return Look(query, note="Fix the problems above first. Then the frame of a row is shown here.")
+        return Look(query, note=_("Fix the problems above first. Then the frame of a row is shown here."))
     binding = build_binding(BindingSpec.from_dict(form.document))
     try:
         # On PostgreSQL, a failed query would break the transaction of the page.
@@ -221,10 +225,11 @@ def _look(model_admin: RecordAdmin, request: HttpRequest, form: BindingForm, pro
             found, chosen = _only_allowed(model_admin, request, model, found, chosen)
     except Exception as error:  # Project code decides what is visible. If it fails, no row is.
         name, fault = model._meta.label, type(error).__name__
-        return Look(query, note=f"The admin page of {name} failed with {fault}, so none of its rows are shown here.")
+        note = _("The admin page of {model} failed with {fault}, so none of its rows are shown here.")
+        return Look(query, note=note.format(model=name, fault=fault))
     choices = tuple(RowChoice(str(row.pk), _label(row), row is chosen) for row in found)
     if chosen is None:
-        return Look(query, choices, note="No row matches." if query else "The model has no rows yet.")
+        return Look(query, choices, note=_("No row matches.") if query else _("The model has no rows yet."))
     if chosen not in found:
         choices = (RowChoice(str(chosen.pk), _label(chosen), True), *choices)[:SHOWN_ROWS]
     try:
@@ -235,13 +240,15 @@ def _look(model_admin: RecordAdmin, request: HttpRequest, form: BindingForm, pro
         return Look(query, choices, note=str(error).removeprefix("$: "))
     bound = binding()
     rule = bound.rule("view")
-    who = "everyone" if rule is True else AUDIENCE_WORDS.get(rule) or f"holders of {rule}"
-    own = ", each only own rows" if bound.resolved().spec.scope else ""
+    who = _("everyone") if rule is True else AUDIENCE_WORDS.get(rule) or _("holders of {rule}").format(rule=rule)
+    if bound.resolved().spec.scope:
+        who = _("{who}, each only own rows").format(who=who)
+    nobody = _("nobody, because nothing is sent to clients")
     return Look(
         query,
         choices,
         preview=preview,
-        who=(f"{who}{own}",) if bound.resolved().spec.outbound else ("nobody, because nothing is sent to clients",),
+        who=(str(who) if bound.resolved().spec.outbound else nobody,),
         audience=audience.load_audience(str(binding.stream), preview.groups, database_alias(), SHOWN_NAMES),
         shows_names=request.user.has_perm("declbind.view_connection") or screen.may_watch(request.user),
     )

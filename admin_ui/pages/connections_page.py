@@ -9,6 +9,8 @@ from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from admin_ui.common import screen
 from admin_ui.common.screen import RecordAdmin
@@ -22,11 +24,11 @@ from declbind.registry import database_alias, get_registry
 
 #: The choices for a connection: for how many seconds its user is blocked; 0 only disconnects.
 LENGTHS = (
-    (0, "Disconnect this connection; the user may connect again"),
-    (600, "Disconnect all connections of the user, and block the user for 10 minutes"),
-    (3600, "Disconnect all connections of the user, and block the user for an hour"),
-    (86_400, "Disconnect all connections of the user, and block the user for a day"),
-    (604_800, "Disconnect all connections of the user, and block the user for a week"),
+    (0, gettext_lazy("Disconnect this connection; the user may connect again")),
+    (600, gettext_lazy("Disconnect all connections of the user, and block the user for 10 minutes")),
+    (3600, gettext_lazy("Disconnect all connections of the user, and block the user for an hour")),
+    (86_400, gettext_lazy("Disconnect all connections of the user, and block the user for a day")),
+    (604_800, gettext_lazy("Disconnect all connections of the user, and block the user for a week")),
 )
 
 
@@ -65,7 +67,7 @@ def list_view(model_admin: RecordAdmin, request: HttpRequest) -> HttpResponse:
         model_admin,
         request,
         "connections.html",
-        "Connections",
+        _("Connections"),
         found=found,
         wanted=wanted,
         is_filtered=wanted != connections.Wanted(),
@@ -91,7 +93,7 @@ def detail_view(model_admin: RecordAdmin, request: HttpRequest, connection: str)
         model_admin,
         request,
         "connection.html",
-        f"Connection of {found.who}",
+        _("Connection of {user}").format(user=found.who),
         connection=found,
         may_disconnect=may_disconnect(request.user),
         lengths=LENGTHS if found.user_pk else LENGTHS[:1],
@@ -104,7 +106,7 @@ def _put_out(model_admin: RecordAdmin, request: HttpRequest, found: connections.
     seconds = _number(request.POST.get("seconds"), -1)
     reason = screen.read_text(request.POST, "reason", 100)
     if seconds not in dict(LENGTHS) or (seconds and not found.user_pk):
-        messages.error(request, "Nothing was done: choose one of the listed durations.")
+        messages.error(request, _("Nothing was done: choose one of the listed durations."))
         return HttpResponseRedirect(screen.page_url(model_admin, "connection", found.id))
     if seconds:
         block(
@@ -115,11 +117,11 @@ def _put_out(model_admin: RecordAdmin, request: HttpRequest, found: connections.
             author=request.user,
             tenant=found.tenant,
         )
-        done = f"Disconnected and blocked for {_in_words(seconds)}: {found.who}."
+        done = _blocked(seconds).format(user=found.who)
     else:
         kick(connection=found.id, reason=reason, tenant=found.tenant)
-        done = f"A connection of {found.who} is being closed."
-    screen.note_in_log(request, f"Connection of {found.who}", f"{done} {reason}".strip())
+        done = _("A connection of {user} is being closed.").format(user=found.who)
+    screen.note_in_log(request, _("Connection of {user}").format(user=found.who), f"{done} {reason}".strip())
     messages.success(request, done)
     return HttpResponseRedirect(screen.page_url(model_admin, "connections"))
 
@@ -131,10 +133,10 @@ def _lift(model_admin: RecordAdmin, request: HttpRequest) -> HttpResponse:
     tenant = screen.read_text(request.POST, "tenant", 63)
     blocks = shown(Block, database_alias()).filter(user_pk=user_pk, tenant=tenant)
     if blocks.exists() and unblock(user_pk, tenant):
-        screen.note_in_log(request, f"Block of user {user_pk}", "Lifted.")
-        messages.success(request, f"User {user_pk} may connect again.")
+        screen.note_in_log(request, _("Block of user {key}").format(key=user_pk), _("Lifted."))
+        messages.success(request, _("User {key} may connect again.").format(key=user_pk))
     else:
-        messages.info(request, "This block no longer exists.")
+        messages.info(request, _("This block no longer exists."))
     return HttpResponseRedirect(screen.page_url(model_admin, "connections"))
 
 
@@ -156,5 +158,10 @@ def _number(text: str | None, default: int = 1) -> int:
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 9 else default
 
 
-def _in_words(seconds: int) -> str:
-    return {600: "10 minutes", 3600: "an hour", 86_400: "a day", 604_800: "a week"}[seconds]
+def _blocked(seconds: int) -> str:
+    return {
+        600: _("Disconnected and blocked for 10 minutes: {user}."),
+        3600: _("Disconnected and blocked for an hour: {user}."),
+        86_400: _("Disconnected and blocked for a day: {user}."),
+        604_800: _("Disconnected and blocked for a week: {user}."),
+    }[seconds]

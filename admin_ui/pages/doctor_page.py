@@ -8,8 +8,11 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from admin_ui.common import screen
+from admin_ui.common.phrases import StrOrPromise
 from admin_ui.common.screen import RecordAdmin
 from declbind.console import doctor
 from declbind.console.finding import Level
@@ -17,11 +20,12 @@ from declbind.registry import database_alias
 
 #: The time limit of an examination, so that the page always responds; the command has no limit.
 LIMIT_SECONDS = 10.0
-#: The names of the levels here, worst first: the heading of the group, and the word beside each finding.
-LEVELS: tuple[tuple[Level, str, str], ...] = (
-    ("bad", "To fix", "bad"),
-    ("note", "Worth knowing", "note"),
-    ("ok", "Well", "well"),
+#: The names of the levels here, worst first: the heading of the group, the end of its CSS class, and the word
+#: beside each finding.
+LEVELS: tuple[tuple[Level, StrOrPromise, str, StrOrPromise], ...] = (
+    ("bad", gettext_lazy("To fix"), "bad", gettext_lazy("bad")),
+    ("note", gettext_lazy("Worth knowing"), "note", gettext_lazy("note")),
+    ("ok", gettext_lazy("Well"), "well", gettext_lazy("well")),
 )
 
 
@@ -41,14 +45,15 @@ def doctor_view(model_admin: screen.RecordAdmin, request: HttpRequest) -> HttpRe
     began = time.monotonic()
     findings = doctor.examine(database_alias(), LIMIT_SECONDS)
     groups = [
-        (heading, word, [finding for finding in findings if finding.level == level]) for level, heading, word in LEVELS
+        (heading, word, label, [finding for finding in findings if finding.level == level])
+        for level, heading, word, label in LEVELS
     ]
     return screen.render_page(
         model_admin,
         request,
         "doctor.html",
-        "Doctor",
-        groups=[group for group in groups if group[2]],
+        _("Doctor"),
+        groups=[group for group in groups if group[3]],
         bad=sum(finding.level == "bad" for finding in findings),
         total=len(findings),
         at=timezone.now(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.contrib import admin
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy
 
 from admin_ui.common.read_only import ReadOnlyAdmin
 from declbind.console.audience import oldest_heartbeat
@@ -28,7 +29,7 @@ class NodeAdmin(ReadOnlyAdmin):
         """
         return sees_all() and super().has_view_permission(request, obj)
 
-    @admin.display(boolean=True, description="live")
+    @admin.display(boolean=True, description=gettext_lazy("live"))
     def is_live(self, node: Node) -> bool:
         """Return whether it had a recent heartbeat."""
         return node.seen_at >= oldest_heartbeat()

@@ -6,6 +6,7 @@ from django.contrib.humanize.templatetags.humanize import naturaltime
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
+from django.utils.translation import gettext as _
 
 from admin_ui.common import screen
 from admin_ui.common.screen import RecordAdmin
@@ -32,7 +33,7 @@ def processes_view(model_admin: screen.RecordAdmin, request: HttpRequest) -> Htt
         model_admin,
         request,
         "processes.html",
-        "Processes",
+        _("Processes"),
         found=found,
         rows=[(process, naturaltime(process.started_at), naturaltime(process.seen_at)) for process in found.processes],
         may_see_bindings=model_admin.has_view_permission(request),

@@ -12,6 +12,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path
 from django.utils.http import urlencode
+from django.utils.translation import gettext as _
 
 from admin_ui.common import documents, screen
 from admin_ui.common.screen import RecordAdmin
@@ -70,7 +71,13 @@ class Entered:
             ConfigError: A value cannot be parsed.
         """
         if self.revision and not (self.revision.isascii() and self.revision.isdigit() and len(self.revision) < 19):
-            raise ConfigError([Problem("$", f"Expected the number of a revision, got {self.revision!r:.40}.")])
+            raise ConfigError(
+                [
+                    Problem(
+                        "$", _("Expected the number of a revision, got {value}.").format(value=f"{self.revision!r:.40}")
+                    )
+                ]
+            )
         return Question(
             who=self.who,
             stream=self.stream,
@@ -118,7 +125,7 @@ def try_view(model_admin: RecordAdmin, request: HttpRequest) -> HttpResponse:
         model_admin,
         request,
         "try.html",
-        "Try it",
+        _("Try it"),
         entered=entered,
         actions=ACTIONS.items(),
         streams=sorted({entry.stream for entry in get_registry().entries if entry.stream} | {entered.stream} - {""}),
@@ -143,10 +150,10 @@ def _try(model_admin: RecordAdmin, request: HttpRequest, entered: Entered, visib
     if is_other and not screen.may_watch(user):
         # Checked before any lookup, because the existence of a user is not public either.
         raise _refusal(
-            "Trying as another user requires the permission declbind.view_traffic. Try as yourself or anonymously."
+            _("Trying as another user requires the permission declbind.view_traffic. Try as yourself or anonymously.")
         )
     if entered.carry_out and not model_admin.has_change_permission(request):
-        raise _refusal("Carrying out requires the permission to change bindings. Validation alone does not.")
+        raise _refusal(_("Carrying out requires the permission to change bindings. Validation alone does not."))
     question = entered.question()
     if question.document is not None:
         _check_document(model_admin, request, entered.stream, question.document)
@@ -156,17 +163,31 @@ def _try(model_admin: RecordAdmin, request: HttpRequest, entered: Entered, visib
         # By name, because the viewer's own key might be another user's name.
         question = replace(question, who=str(user.get_username()))
     if is_other or (entered.carry_out and question.is_inbound):
-        how = ", carried out and rolled back" if entered.carry_out and question.is_inbound else ""
-        who = entered.who[:150] or "an anonymous visitor"
-        row = f", row {entered.pk:.100}" if entered.pk else ""
-        message = f"Tried as {who}: {ACTIONS.get(entered.action, entered.action)}{row}{how}."
-        screen.note_in_log(request, entered.stream or "every binding", message)
+        screen.note_in_log(request, entered.stream or _("every binding"), _describe_trial(entered, question))
     readable = readable_models(user).__contains__
     made = make_trial(question)
     visible.load(made.shown_rows)
     made = made.without_values(readable, shape, visible.sees)
     # Viewers of the traffic see who is connected, and the groups of frames.
     return made if screen.may_watch(user) else made.without_names().without_groups(readable, visible.sees)
+
+
+def _describe_trial(entered: Entered, question: Question) -> str:
+    """Return a trial in words, for the admin's log."""
+    is_carried_out = entered.carry_out and question.is_inbound
+    if entered.pk and is_carried_out:
+        words = _("Tried as {who}: {action}, row {row}, carried out and rolled back.")
+    elif entered.pk:
+        words = _("Tried as {who}: {action}, row {row}.")
+    elif is_carried_out:
+        words = _("Tried as {who}: {action}, carried out and rolled back.")
+    else:
+        words = _("Tried as {who}: {action}.")
+    return words.format(
+        who=entered.who[:150] or _("an anonymous visitor"),
+        action=ACTIONS.get(entered.action, entered.action),
+        row=entered.pk[:100],
+    )
 
 
 def _check_document(
@@ -178,8 +199,11 @@ def _check_document(
     """
     stored = BindingRecord.objects.using(database_alias()).filter(stream=stream or str(document.get("stream"))).first()
     if not (model_admin.has_change_permission(request, stored) if stored else model_admin.has_add_permission(request)):
-        word = "change this binding" if stored else "add bindings"
-        raise _refusal(f"Trying an edited record requires the permission to {word}. Try the stored record.")
+        raise _refusal(
+            _("Trying an edited record requires the permission to change this binding. Try the stored record.")
+            if stored
+            else _("Trying an edited record requires the permission to add bindings. Try the stored record.")
+        )
     before = stored.definition() if stored else {}
     held = stored.held() if stored else ()
     problems = openings.missing_permissions(request.user, before, document, as_if_enabled=True, held=held)

@@ -10,6 +10,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from admin_ui.common import screen
 from admin_ui.common.screen import RecordAdmin
@@ -54,7 +55,7 @@ def why_view(model_admin: RecordAdmin, request: HttpRequest) -> HttpResponse:
         model_admin,
         request,
         "why.html",
-        "Why did it not arrive?",
+        _("Why did it not arrive?"),
         asked={
             name: screen.read_text(request.GET, name)
             for name in ("stream", "row", "user", "at", "offset", "connection")
@@ -98,12 +99,12 @@ def read_question(request: HttpRequest) -> tuple[why.Question | None, str]:
     if not (stream or row or offset):
         return None, ""
     if not stream or not (row or offset):
-        return None, "Expected a stream, and the key of a row or an offset: one of them is missing."
+        return None, _("Expected a stream, and the key of a row or an offset: one of them is missing.")
     if offset and not (offset.isascii() and offset.isdigit() and len(offset) < 19):
-        return None, f"Expected a number as the offset, got {offset!r}."
+        return None, _("Expected a number as the offset, got {value}.").format(value=repr(offset))
     at = parse_time(text("at")) if text("at") else None
     if text("at") and at is None:
-        return None, f"Expected a time such as 2026-05-17 14:01 or 14:01, got {text('at')!r}."
+        return None, _("Expected a time such as 2026-05-17 14:01 or 14:01, got {value}.").format(value=repr(text("at")))
     asked = why.Question(stream, row, text("user"), at, int(offset) if offset else None, text("connection"))
     return asked, ""
 
@@ -134,7 +135,7 @@ def _with_steps(
 def _around(found: why.Explanation) -> list[tuple[str, str, str]]:
     """Return the changes before and after the time in question, and how far they are from it."""
     at = found.question.at
-    near = (("The change before", found.before), ("The change after", found.after))
+    near = ((_("The change before"), found.before), (_("The change after"), found.after))
     return [
         (words, describe_place(event), format_distance(event.created_at - at) if at is not None else "")
         for words, event in near
@@ -157,10 +158,10 @@ def _links(model_admin: RecordAdmin, found: why.Explanation) -> dict[str, str]:
     question = found.question
     around = {"stream": question.stream, "row": question.row, "user": question.user}
     live = screen.page_url(model_admin, "live")
-    links = {"Live traffic of this row": f"{live}?{urlencode({k: v for k, v in around.items() if v})}"}
+    links = {_("Live traffic of this row"): f"{live}?{urlencode({k: v for k, v in around.items() if v})}"}
     entry = get_registry().entry(question.stream)
     if entry is not None:
-        links["The bindings"] = f"{screen.page_url(model_admin, 'changelist')}?{urlencode({'q': question.stream})}"
+        links[_("The bindings")] = f"{screen.page_url(model_admin, 'changelist')}?{urlencode({'q': question.stream})}"
     return links
 
 

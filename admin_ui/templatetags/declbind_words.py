@@ -6,9 +6,16 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from django import template
+from django.template.defaultfilters import date as date_filter
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 
+from admin_ui.bindings.history import Step
 from admin_ui.common import phrases
 from admin_ui.common.screen import Context
+from admin_ui.common.spread import Spread
 from admin_ui.common.tabs import Tabs, build_tabs
 from admin_ui.editor.panel import count_subscribed
 from declbind.console.times import format_time
@@ -35,6 +42,69 @@ def plain(problem: Problem) -> str:
 def moment(value: datetime | None) -> str:
     """Return a time in the viewer's zone, with the zone and without fractions of a second; "" for none."""
     return format_time(value) if value is not None else ""
+
+
+#: The verdicts of a trial's steps.
+VERDICTS = {
+    "ok": gettext_lazy("ok"),
+    "refused": gettext_lazy("refused"),
+    "note": gettext_lazy("note"),
+    "skipped": gettext_lazy("not reached"),
+}
+
+
+@register.filter
+def verdict(value: str) -> str:
+    """Return the verdict of a trial's step in words."""
+    return str(VERDICTS.get(value, value))
+
+
+@register.simple_tag
+def step_line(step: Step) -> SafeString:
+    """Return who made a step of a binding's history, and when."""
+    known = {
+        "created": _("Created by {author}, {time}"),
+        "changed": _("Changed by {author}, {time}"),
+        "removed": _("Removed by {author}, {time}"),
+    }
+    unknown = {
+        "created": _("Created by an unknown user, {time}"),
+        "changed": _("Changed by an unknown user, {time}"),
+        "removed": _("Removed by an unknown user, {time}"),
+    }
+    author = step.revision.author_name
+    return format_html(
+        (known if author else unknown)[step.verb],
+        author=format_html("<b>{}</b>", author),
+        time=_time(step.revision.created_at),
+    )
+
+
+@register.simple_tag
+def headline(spread: Spread, address: str) -> SafeString:
+    """Return the configuration in force, and how many processes run it; ``address`` leads to them, or is ""."""
+    version = format_html("<b>{}</b>", spread.version)
+    version = format_html('<a href="{}">{}</a>', address, version) if address else version
+    if not spread.total:
+        return format_html(_("Configuration {version}, no process serves sockets now"), version=version)
+    count = ngettext("{current} of {total} process", "{current} of {total} processes", spread.total)
+    processes = format_html(
+        '<span class="{}">{}</span>',
+        "" if spread.is_everywhere else "declbind-behind",
+        count.format(current=spread.current, total=spread.total),
+    )
+    if spread.changed_at is None:
+        return format_html(_("Configuration {version}, on {processes}"), version=version, processes=processes)
+    return format_html(
+        _("Configuration {version}, on {processes} since {time}"),
+        version=version,
+        processes=processes,
+        time=_time(spread.changed_at),
+    )
+
+
+def _time(value: datetime) -> SafeString:
+    return format_html('<time datetime="{}">{}</time>', date_filter(value, "c"), moment(value))
 
 
 @register.simple_tag(takes_context=True)

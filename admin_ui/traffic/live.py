@@ -14,6 +14,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpR
 from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 
 from admin_ui.common import screen
 from admin_ui.common.screen import Context, RecordAdmin
@@ -54,7 +56,7 @@ ACTIONS = (
 )
 OUTCOMES = ("ok", *CODES, "origin", "connections", "connected", "disconnected")
 #: Tabs and presets: the value of ``only``, and its label.
-TABS = (("", "All"), ("refused", "Refused"), ("errors", "Errors"))
+TABS = (("", gettext_lazy("All")), ("refused", gettext_lazy("Refused")), ("errors", gettext_lazy("Errors")))
 
 
 def guarded(
@@ -113,7 +115,7 @@ def live_view(model_admin: RecordAdmin, request: HttpRequest) -> HttpResponse:
         model_admin,
         request,
         "live.html",
-        "Live traffic",
+        _("Live traffic"),
         **_addresses(model_admin, request, wanted),
         rows=fold(shown) if folds else shown,
         folds=folds,
@@ -227,14 +229,19 @@ def saved_view(model_admin: RecordAdmin, request: HttpRequest) -> HttpResponse:
     else:
         name = screen.read_text(request.POST, "name", 60)
         if not name:
-            messages.error(request, "Expected a name for the view, got none.")
+            messages.error(request, _("Expected a name for the view, got none."))
         elif len(query) > 500:
-            messages.error(request, "These filters are too long to be stored.")
+            messages.error(request, _("These filters are too long to be stored."))
         elif not views.filter(name=name).exists() and views.count() >= MAX_SAVED:
-            messages.error(request, f"There are {MAX_SAVED} views already: delete one first.")
+            words = ngettext(
+                "There is {number} view already: delete one first.",
+                "There are {number} views already: delete one first.",
+                MAX_SAVED,
+            )
+            messages.error(request, words.format(number=MAX_SAVED))
         else:
             SavedView.objects.update_or_create(owner_pk=_owner(request.user), name=name, defaults={"query": query})
-            messages.success(request, f"Stored as {name}.")
+            messages.success(request, _("Stored as {name}.").format(name=name))
     return HttpResponseRedirect(f"{screen.page_url(model_admin, 'live')}?{query}")
 
 

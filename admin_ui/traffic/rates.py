@@ -11,6 +11,8 @@ from statistics import median
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from admin_ui.common import charts, screen
 from declbind.console.shown import shown, shown_activity
@@ -22,7 +24,10 @@ from declbind.registry import database_alias
 SPAN, UNTOLD = 300, 2
 TABLE_SECONDS = 30
 MAX_MARKS = 20
-MARKS = {"config": "configuration changed", "kick": "client disconnected by an operator"}
+MARKS = {
+    "config": gettext_lazy("{time} configuration changed"),
+    "kick": gettext_lazy("{time} client disconnected by an operator"),
+}
 
 
 @dataclass(frozen=True)
@@ -37,14 +42,15 @@ class Rates:
     def draw(self) -> SafeString:
         """Return both charts with their last values."""
         return format_html(
-            '<figure><figcaption>Per second</figcaption>{}{}</figure>'
-            "<figure><figcaption>From commit to send</figcaption>{}{}</figure>",
+            '<figure><figcaption>{}</figcaption>{}{}</figure><figure><figcaption>{}</figcaption>{}{}</figure>',
+            _("Per second"),
             charts.legend(self.rates),
-            charts.line_chart("Per second, in the last five minutes", self.rates, self.marks, span="5 min ago"),
+            charts.line_chart(_("Per second, in the last five minutes"), self.rates, self.marks, span=_("5 min ago")),
+            _("From commit to send"),
             charts.legend(self.waits, "ms"),
             charts.line_chart(
-                "Milliseconds from commit to send, in the last five minutes", self.waits, self.marks, unit="ms",
-                span="5 min ago",
+                _("Milliseconds from commit to send, in the last five minutes"), self.waits, self.marks, unit="ms",
+                span=_("5 min ago"),
             ),
         )  # fmt: skip
 
@@ -52,7 +58,7 @@ class Rates:
         """Return the numbers of both charts."""
         times = [_clock(self.start + step) for step in range(SPAN)]
         lines = (*self.rates, *self.waits)
-        return charts.table("Highest of each half minute; waits in milliseconds", lines, times, TABLE_SECONDS)
+        return charts.table(_("Highest of each half minute; waits in milliseconds"), lines, times, TABLE_SECONDS)
 
 
 def load_rates() -> Rates:
@@ -87,12 +93,14 @@ def load_rates() -> Rates:
     return Rates(
         start,
         tuple(
-            charts.Series(name, name, values)
-            for name, values in zip(("sent", "received", "refused"), shown, strict=True)
+            charts.Series(label, name, values)
+            for (name, label), values in zip(
+                (("sent", _("sent")), ("received", _("received")), ("refused", _("refused"))), shown, strict=True
+            )
         ),
         (
-            charts.Series("half within (p50)", "p50", [median(values) if values else None for values in halves]),
-            charts.Series("99 % within (p99)", "p99", tails),
+            charts.Series(_("half within (p50)"), "p50", [median(values) if values else None for values in halves]),
+            charts.Series(_("99 % within (p99)"), "p99", tails),
         ),
         tuple(_load_marks(start, using)),
     )
@@ -104,7 +112,7 @@ def _load_marks(start: int, using: str) -> Iterable[charts.Mark]:
 
     def add(at: datetime, kind: str, text: str) -> None:
         step = at.timestamp() - start
-        marks.append(charts.Mark(step, kind, f"{_clock(int(at.timestamp()))} {text}"))
+        marks.append(charts.Mark(step, kind, text.replace("{time}", _clock(int(at.timestamp())))))
 
     controls = shown(Event, using).filter(kind=Event.CONTROL).order_by("-pk").values_list("created_at", "data")
     for at, data in controls[:200]:
@@ -112,9 +120,9 @@ def _load_marks(start: int, using: str) -> Iterable[charts.Mark]:
             break
         kind = _type_of(data)
         if kind in MARKS:
-            add(at, kind, MARKS[kind])
+            add(at, kind, str(MARKS[kind]))
     for node in Node.objects.using(using).filter(started_at__gte=since)[:MAX_MARKS]:
-        add(node.started_at, "process", f"process {node} started")
+        add(node.started_at, "process", _("{time} process {process} started").replace("{process}", str(node)))
     return sorted(marks, key=lambda mark: mark.at)[-MAX_MARKS:]
 
 

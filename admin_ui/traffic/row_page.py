@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils.formats import number_format
+from django.utils.text import capfirst
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from admin_ui.common import screen
 from admin_ui.common.screen import RecordAdmin
@@ -49,7 +53,7 @@ def row_view(model_admin: RecordAdmin, request: HttpRequest, key: str) -> HttpRe
         model_admin,
         request,
         "live_row_page.html",
-        f"{row.word.capitalize()} at {screen.local(row.at):%H:%M:%S}",
+        _("{what} at {time}").format(what=capfirst(row.label), time=f"{screen.local(row.at):%H:%M:%S}"),
         row=row,
         links=links.of(row),
         steps=describe_steps(row, reader),
@@ -87,7 +91,7 @@ def _reveal(model_admin: RecordAdmin, request: HttpRequest, key: str) -> HttpRes
         request.session.pop(REVEALED, None)
     elif not request.session.get(REVEALED):
         request.session[REVEALED] = True
-        screen.note_in_log(request, "Live traffic", f"Revealed values, first of row {key[:30]}.")
+        screen.note_in_log(request, _("Live traffic"), _("Revealed values, first of row {key}.").format(key=key[:30]))
     return HttpResponseRedirect(screen.page_url(model_admin, "live_row", key))
 
 
@@ -96,47 +100,88 @@ def describe_steps(row: Row, reader: Reader) -> list[str]:
     if row.kind == "out":
         return _frame_steps(row)
     if row.kind == "control":
-        effect = "every process applies it before it delivers anything later"
-        return [
-            f"Written{_by(row)}.",
-            f"Number {row.offset} in the log; {effect}." if row.is_sequenced else "Not sequenced yet.",
-        ]
+        number = _("Number {offset} in the log; every process applies it before it delivers anything later.")
+        return [_written(row), number.format(offset=row.offset) if row.is_sequenced else _("Not sequenced yet.")]
     if row.kind == Traffic.CONNECTION:
-        return [f"{row.outcome.capitalize()}{f': {row.message}' if row.message else ''}."]
-    stream, action = f" stream {row.stream}" if row.stream else "", f" to {row.action}" if row.action else ""
-    steps = [f"Requested by {row.who or 'a page'}:{stream}{action}{f' row {row.pk}' if row.pk else ''}."]
+        words = _("{outcome}: {message}.") if row.message else _("{outcome}.")
+        return [words.format(outcome=row.outcome.capitalize(), message=row.message)]
+    steps = [_requested(row)]
     if row.kind == Traffic.REQUEST:
-        took = f" after {row.milliseconds:g} ms" if row.milliseconds is not None else ""
-        return [*steps, f"Carried out and answered{took}."]
-    verdict = "Refused" if row.kind == Traffic.REFUSED else "Failed"
-    return [*steps, f"{verdict} as {row.outcome}: {row.message}"]
+        if row.milliseconds is None:
+            return [*steps, _("Carried out and answered.")]
+        return [*steps, _("Carried out and answered after {number} ms.").format(number=_short(row.milliseconds))]
+    words = _("Refused as {code}: {message}") if row.kind == Traffic.REFUSED else _("Failed as {code}: {message}")
+    return [*steps, words.format(code=row.outcome, message=row.message)]
+
+
+def _requested(row: Row) -> str:
+    """Return who requested what. A request may name a stream, an action and a row, or fewer of them."""
+    if row.stream and row.action and row.pk:
+        words = _("Requested by {who}: stream {stream} to {action} row {row}.")
+    elif row.stream and row.action:
+        words = _("Requested by {who}: stream {stream} to {action}.")
+    elif row.stream:
+        words = _("Requested by {who}: stream {stream}.")
+    else:
+        words = _("Requested by {who}: {action}.")
+    return words.format(who=row.who or _("a page"), stream=row.stream, action=row.action, row=row.pk)
 
 
 def _frame_steps(row: Row) -> list[str]:
-    steps = [f"Written{_by(row)} under configuration {row.version}."]
+    steps = [_written(row, row.version)]
     if not row.is_sequenced:
-        return [*steps, "Not sequenced yet: no process has given it a number, so no client has received it."]
-    steps.append(f"Number {row.offset} in the log.")
+        return [*steps, _("Not sequenced yet: no process has given it a number, so no client has received it.")]
+    steps.append(_("Number {offset} in the log.").format(offset=row.offset))
     if not row.changes:
-        return [*steps, "In no group: a field of its group template is empty, so no client receives it."]
+        return [*steps, _("In no group: a field of its group template is empty, so no client receives it.")]
     if row.bulk_text:
         steps.append(f"{row.bulk_text[0].upper()}{row.bulk_text[1:]}.")
     else:
-        steps += [f"{action.capitalize()} for group {group}." for group, action in row.changes]
+        steps += [
+            _("{action} for group {group}.").format(action=action.capitalize(), group=group)
+            for group, action in row.changes
+        ]
     if row.delivery is None:
-        return [*steps, "The recipients are not known: no operator was watching, or the event was not sampled."]
+        return [*steps, _("The recipients are not known: no operator was watching, or the event was not sampled.")]
     if not row.delivery.recipients and not row.delivery.is_least:
-        return [*steps, "Sent to no connection: no client was subscribed to these groups."]
+        return [*steps, _("Sent to no connection: no client was subscribed to these groups.")]
     count = row.delivery.recipients
-    least = "at least " if row.delivery.is_least else ""
-    return [
-        *steps,
-        f"Sent to {least}{count} connection{'' if count == 1 else 's'}, the last after {row.latency:g} ms.",
-    ]
+    if row.delivery.is_least:
+        words = ngettext(
+            "Sent to at least {count} connection, the last after {number} ms.",
+            "Sent to at least {count} connections, the last after {number} ms.",
+            count,
+        )
+    else:
+        words = ngettext(
+            "Sent to {count} connection, the last after {number} ms.",
+            "Sent to {count} connections, the last after {number} ms.",
+            count,
+        )
+    return [*steps, words.format(count=count, number=_short(row.latency or 0))]
 
 
-def _by(row: Row) -> str:
-    return f"{f' by {row.who}' if row.who else ''}{f' in {row.origin}' if row.origin else ''}"
+def _written(row: Row, version: int | None = None) -> str:
+    """Return who wrote an event and where, as far as that is known, and under which configuration."""
+    if row.who and row.origin:
+        words = _("Written by {who} in {origin} under configuration {version}.")
+        plain = _("Written by {who} in {origin}.")
+    elif row.who:
+        words = _("Written by {who} under configuration {version}.")
+        plain = _("Written by {who}.")
+    elif row.origin:
+        words = _("Written in {origin} under configuration {version}.")
+        plain = _("Written in {origin}.")
+    else:
+        words = _("Written under configuration {version}.")
+        plain = _("Written.")
+    chosen = plain if version is None else words
+    return chosen.format(who=row.who, origin=row.origin, version=version)
+
+
+def _short(milliseconds: float) -> str:
+    """Return a duration with as many digits as are known, in the format of the language."""
+    return str(number_format(f"{milliseconds:g}"))
 
 
 def _receipts(row: Row, reader: Reader) -> list[tuple[str, int, float]]:

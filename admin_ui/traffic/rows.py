@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
 from admin_ui.common import documents
 from admin_ui.common.visible import VisibleRows, parse_key
 from admin_ui.traffic.deliveries import Deliveries, Delivery
@@ -27,6 +30,15 @@ WORDS = {
     Traffic.REFUSED: "refused",
     Traffic.ERROR: "error",
     Traffic.CONNECTION: "connection",
+}
+#: The words above, which exports hold, as pages show them.
+LABELS = {
+    "in": gettext_lazy("in"),
+    "out": gettext_lazy("out"),
+    "refused": gettext_lazy("refused"),
+    "error": gettext_lazy("error"),
+    "connection": gettext_lazy("connection"),
+    "control": gettext_lazy("control"),
 }
 #: Kinds that are never sampled.
 ALWAYS_SHOWN = (Traffic.REFUSED, Traffic.ERROR)
@@ -64,6 +76,11 @@ class Row:
     version: int = 0
     delivery: Delivery | None = None
     sort: tuple[str, int] | tuple[()] = field(default=(), compare=False)
+
+    @property
+    def label(self) -> str:
+        """The word for the kind, in the language of the page."""
+        return str(LABELS.get(self.word, self.word))
 
     @property
     def stamp(self) -> str:
@@ -151,14 +168,16 @@ class Reader:
     def traffic_row(self, row: Traffic) -> Row:
         """Describe a request, refusal, error or connection as a line of the live page."""
         groups = [str(group) for group in row.groups] if isinstance(row.groups, list) else []
-        who = row.username or (f"user {row.user_pk}" if row.user_pk else "")
+        who = row.username or (_("user {key}").format(key=row.user_pk) if row.user_pk else "")
         shown = len(groups) if self.whole else SHOWN_GROUPS
         detail = _read(row.detail)
         model = self.stream_models.get(row.stream, "")
         message = row.message
         limited = self.visible is not None and self.visible.limits(model)
         if message.startswith(CAPTURE_FAILED) and (model not in self.models or limited):
-            message = f"{CAPTURE_FAILED}. What the exception says is for those who may view the model."
+            message = _("{failure}. What the exception says is for those who may view the model.").format(
+                failure=CAPTURE_FAILED
+            )
         return Row(
             key=f"t{row.pk}",
             at=row.at,
@@ -171,7 +190,7 @@ class Reader:
             groups=tuple(groups[:shown]),
             more_groups=max(0, len(groups) - shown),
             action=row.action,
-            who=who or ("anonymous" if row.connection else ""),
+            who=who or (_("anonymous") if row.connection else ""),
             user=row.username or row.user_pk,
             outcome=row.outcome,
             message=message,
