@@ -7,7 +7,8 @@ from datetime import datetime
 
 from django import template
 from django.template.defaultfilters import date as date_filter
-from django.utils.html import format_html
+from django.templatetags.static import static
+from django.utils.html import format_html, json_script
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -15,6 +16,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from admin_ui.bindings.history import Step
 from admin_ui.common import phrases
 from admin_ui.common.screen import Context
+from admin_ui.common.script_texts import translate_texts
 from admin_ui.common.spread import Spread
 from admin_ui.common.tabs import Tabs, build_tabs
 from admin_ui.editor.panel import count_subscribed
@@ -42,6 +44,14 @@ def plain(problem: Problem) -> str:
 def moment(value: datetime | None) -> str:
     """Return a time in the viewer's zone, with the zone and without fractions of a second; "" for none."""
     return format_time(value) if value is not None else ""
+
+
+@register.simple_tag
+def script_texts() -> SafeString:
+    """Return the texts of the scripts in the language of the page, and the script that translates by them."""
+    source = static("declbind_admin/texts.js")
+    script = format_html('<script type="module" src="{}"></script>', source)
+    return json_script(translate_texts(), "declbind-texts") + script
 
 
 #: The verdicts of a trial's steps.

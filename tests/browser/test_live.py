@@ -113,7 +113,7 @@ def test_jumping_to_now_reports_skipped_rows(operator, site, expect):
     expect(state(page)).to_have_text("Paused, 1 waiting")
     page.get_by_role("link", name="Jump to now").click()
     expect(state(page)).to_have_text("Live, gap")
-    expect(page.locator("[data-gap]")).to_contain_text("1 rows are not shown.")
+    expect(page.locator("[data-gap]")).to_contain_text("Rows that are not shown: 1.")
     expect(row(page, add(2))).to_have_count(1)
     expect(row(page, passed)).to_have_count(0)
     page.get_by_role("link", name="Load them page by page").click()

@@ -1,6 +1,7 @@
 // Builders for the JSON objects of the form: choose a field, a comparison and a value. The text area remains the form's
 // data and stays one click away. What a builder cannot show, it leaves as it is.
 
+const text = globalThis.declbindText;
 const notes = document.querySelector("#declbind-fieldnotes");
 const NUMBER = /^-?(0|[1-9]\d*)(\.\d+)?$/;
 const NUMERIC = /Integer|Float|Auto|ForeignKey|OneToOne/;
@@ -56,16 +57,17 @@ function enter(label, value, placeholder, onInput) {
 }
 
 /** A value of a condition as JSON: a number for a numeric column, else a text. */
-function encode(text, kind) {
-  return NUMERIC.test(kind) && NUMBER.test(text.trim()) ? Number(text) : text;
+function encode(typed, kind) {
+  return NUMERIC.test(kind) && NUMBER.test(typed.trim()) ? Number(typed) : typed;
 }
 
 function shown(value) {
   return typeof value === "string" ? value : JSON.stringify(value);
 }
 
+const COMPARISONS = [["is", text("is")], ["in", text("is one of")], ["empty", text("is empty")]];
 const WHERE = {
-  add: "Add a condition",
+  add: text("Add a condition"),
   start: () => ["", ""],
   canShow: (value) => value === null || typeof value !== "object" || (Array.isArray(value) && value.every(WHERE.canShow)),
   draw(row, change) {
@@ -73,21 +75,21 @@ const WHERE = {
     const column = columns.find(({ name, attname }) => row.key === name || row.key === attname);
     const mode = row.value === null ? "empty" : Array.isArray(row.value) ? "in" : "is";
     const parts = [
-      choose("Field", [["", "Choose a field"], ...columns.map(({ name }) => [name, name])], row.key, (key) => {
+      choose(text("Field"), [["", text("Choose a field")], ...columns.map(({ name }) => [name, name])], row.key, (key) => {
         const found = columns.find(({ name }) => name === key);
         change({ key, value: found?.kind.startsWith("Boolean") ? true : row.value === true ? "" : row.value });
       }),
-      choose("Comparison", [["is", "is"], ["in", "is one of"], ["empty", "is empty"]], mode, (next) => {
+      choose(text("Comparison"), COMPARISONS, mode, (next) => {
         const first = Array.isArray(row.value) ? (row.value[0] ?? "") : (row.value ?? "");
         change({ ...row, value: next === "empty" ? null : next === "in" ? [first] : first });
       }),
     ];
     if (mode === "is" && (typeof row.value === "boolean" || column?.kind.startsWith("Boolean"))) {
-      parts.push(choose("Value", [["true", "true"], ["false", "false"]], String(row.value), (text) =>
-        change({ ...row, value: text === "true" })));
+      parts.push(choose(text("Value"), [["true", text("true")], ["false", text("false")]], String(row.value), (typed) =>
+        change({ ...row, value: typed === "true" })));
     } else if (mode !== "empty") {
-      const text = mode === "in" ? row.value.map(shown).join(", ") : shown(row.value);
-      parts.push(enter("Value", text, mode === "in" ? "open, answered" : "value", (typed) => {
+      const written = mode === "in" ? row.value.map(shown).join(", ") : shown(row.value);
+      parts.push(enter(text("Value"), written, mode === "in" ? text("open, answered") : text("value"), (typed) => {
         const kind = column?.kind ?? "";
         const value = mode === "in" ? typed.split(",").map((part) => encode(part.trim(), kind)) : encode(typed, kind);
         change({ ...row, value }, false);
@@ -99,26 +101,26 @@ const WHERE = {
 
 const OWNER = /^\$user\.\w+$/;
 const SCOPE = {
-  add: "Limit users to their own rows",
+  add: text("Limit users to their own rows"),
   start: () => ["", "$user.pk"],
   canShow: (value) => typeof value === "string" && OWNER.test(value),
   draw(row, change) {
     const columns = readColumns();
     return [
-      choose("Field", [["", "Choose a field"], ...columns.map(({ attname }) => [attname, attname])], row.key,
+      choose(text("Field"), [["", text("Choose a field")], ...columns.map(({ attname }) => [attname, attname])], row.key,
         (key) => change({ ...row, key })),
-      make("span", {}, "is"),
-      choose("Whose", [["$user.pk", "the user"], ["other", "a field of the user:"]],
+      make("span", {}, text("is")),
+      choose(text("Whose"), [["$user.pk", text("the user")], ["other", text("a field of the user:")]],
         row.value === "$user.pk" ? "$user.pk" : "other",
         (value) => change({ ...row, value: value === "other" ? "$user.id" : value })),
-      ...(row.value === "$user.pk" ? [] : [enter("Field of the user", row.value.slice("$user.".length), "team_id",
+      ...(row.value === "$user.pk" ? [] : [enter(text("Field of the user"), row.value.slice("$user.".length), "team_id",
         (typed) => change({ ...row, value: `$user.${typed}` }, false))]),
     ];
   },
 };
 
 const RELATE = {
-  add: "Say which rows clients may link to",
+  add: text("Say which rows clients may link to"),
   start: () => ["", "any"],
   canShow(value) {
     if (value === "any") return true;
@@ -129,11 +131,13 @@ const RELATE = {
     const relations = readRelations();
     const isAny = row.value === "any";
     return [
-      choose("Relation", [["", "Choose a relation"], ...relations.map(({ name, kind }) => [name, `${name} ${kind}`])],
+      choose(text("Relation"),
+        [["", text("Choose a relation")], ...relations.map(({ name, kind }) => [name, `${name} ${kind}`])],
         row.key, (key) => change({ ...row, key })),
-      choose("Rows", [["any", "any row"], ["own", "only rows of the user, by their field:"]], isAny ? "any" : "own",
+      choose(text("Rows"), [["any", text("any row")], ["own", text("only rows of the user, by their field:")]],
+        isAny ? "any" : "own",
         (mode) => change({ ...row, value: mode === "any" ? "any" : { owner_id: "$user.pk" } })),
-      ...(isAny ? [] : [enter("Field of the related row", Object.keys(row.value)[0], "owner_id",
+      ...(isAny ? [] : [enter(text("Field of the related row"), Object.keys(row.value)[0], "owner_id",
         (typed) => change({ ...row, value: { [typed]: "$user.pk" } }, false))]),
     ];
   },
@@ -142,10 +146,10 @@ const RELATE = {
 const KINDS = { where: WHERE, scope: SCOPE, relate: RELATE };
 
 /** The object of a JSON text; null for a text that is none. */
-function parse(text) {
-  if (!text.trim()) return {};
+function parse(json) {
+  if (!json.trim()) return {};
   try {
-    const found = JSON.parse(text);
+    const found = JSON.parse(json);
     return found && typeof found === "object" && !Array.isArray(found) ? found : null;
   } catch {
     return null;
@@ -166,7 +170,7 @@ class Builder {
       this.list.lastElementChild.querySelector("select, input").focus();
     });
     this.box = make("div", { class: "declbind-builder" }, this.list, this.add);
-    this.text = make("details", { class: "declbind-as-text" }, make("summary", {}, "As JSON"));
+    this.text = make("details", { class: "declbind-as-text" }, make("summary", {}, text("As JSON")));
     this.mistake = make("p", { class: "declbind-mistake", role: "status" });
     area.replaceWith(this.box, this.text);
     this.text.append(area, this.mistake);
@@ -175,8 +179,8 @@ class Builder {
     });
     // The server says what is wrong and in which line.
     document.addEventListener("declbind:problems", ({ detail }) => {
-      const texts = detail.filter(([name]) => name === area.name).map(([, text]) => text);
-      this.mistake.textContent = texts.join(" ");
+      const mistakes = detail.filter(([name]) => name === area.name).map(([, mistake]) => mistake);
+      this.mistake.textContent = mistakes.join(" ");
     });
     this.read();
   }
@@ -208,7 +212,7 @@ class Builder {
       this.draw();
       this.list.children[at]?.querySelectorAll("select, input, button")[focused]?.focus();
     };
-    const remove = make("button", { type: "button", class: "declbind-remove" }, "Remove");
+    const remove = make("button", { type: "button", class: "declbind-remove" }, text("Remove"));
     remove.addEventListener("click", () => {
       this.rows.splice(at, 1);
       this.write();
@@ -239,7 +243,7 @@ function buildGroups(area) {
     const select = make("select", { id: "declbind-group-field" });
     for (const { attname } of columns) select.append(make("option", { value: attname }, attname));
     for (const kind of ["input", "change"]) select.addEventListener(kind, (event) => event.stopPropagation());
-    const add = make("button", { type: "button", class: "button" }, "Add");
+    const add = make("button", { type: "button", class: "button" }, text("Add"));
     add.addEventListener("click", () => {
       const lines = area.value.split("\n").filter((line) => line.trim());
       const wanted = `${stream.value || "rows"}-by-${select.value}-{${select.value}}`.replace(/-by-(\w+?)_id-/, "-by-$1-");
@@ -247,7 +251,7 @@ function buildGroups(area) {
       area.dispatchEvent(new Event("input", { bubbles: true }));
       area.dispatchEvent(new Event("change", { bubbles: true }));
     });
-    box.replaceChildren(make("label", { for: select.id }, "One group for each"), select, add);
+    box.replaceChildren(make("label", { for: select.id }, text("One group for each")), select, add);
     box.hidden = !columns.length;
   };
   draw();

@@ -1,5 +1,6 @@
 // Conveniences for the form: click columns of the chosen model into group templates; show codenames only where they apply.
 
+const translate = globalThis.declbindText;
 const notes = document.querySelector("#declbind-fieldnotes");
 const model = document.querySelector("#id_model");
 const groups = document.querySelector("#id_groups");
@@ -32,7 +33,7 @@ function enliven() {
     const button = document.createElement("button");
     button.type = "button";
     button.className = "declbind-insert";
-    button.title = "Insert it into the template at the cursor";
+    button.title = translate("Insert it into the template at the cursor");
     button.append(code.cloneNode(true));
     button.addEventListener("click", () => insert(item));
     code.replaceWith(button);
@@ -67,6 +68,7 @@ async function showFields() {
       item.dataset.name = field.name;
       if (field.is_column) item.dataset.attname = field.attname;
       if (field.is_sensitive) item.dataset.sensitive = "";
+      if (!field.is_editable) item.dataset.fixed = "";
       item.append(text("code", "", field.name), " ", text("span", "declbind-quiet", field.kind));
       for (const mark of field.marks) item.append(" ", text("span", "declbind-mark", mark));
       return item;
@@ -89,8 +91,9 @@ function sortCodenames() {
 }
 
 if (notes && model && groups) {
-  const title = text("h2", "", "Click a column of ");
-  title.append(notes.querySelector("[data-model]"), " to put it into a template");
+  const title = text("h2", "", "");
+  const name = notes.querySelector("[data-model]");
+  title.append(...globalThis.declbindNodes("Click a column of {model} to put it into a template", { model: name }));
   notes.querySelector("h2").replaceWith(title);
   groups.closest(".form-row").append(notes);
   enliven();

@@ -1,6 +1,7 @@
 // Update the live page: rows after the cursor are pushed if the server supports it, and polled once a second otherwise.
 // The filters are those of the address; the server applies them.
 
+const text = globalThis.declbindText;
 const page = document.querySelector(".declbind-live");
 const find = (name) => page.querySelector(`[data-${name}]`);
 const body = find("rows");
@@ -29,22 +30,31 @@ let timer = 0;
 let retry = 0;
 let staying = false; // the next page belongs to the live page too: the watch continues
 
-const WORDS = { live: "Live", polling: "Polling", reconnecting: "Reconnecting" };
+const WORDS = {
+  live: text("Live"), polling: text("Polling"), reconnecting: text("Reconnecting"), paused: text("Paused"),
+};
+// The same with a gap: whole texts, because the order of words differs between languages.
+const WITH_GAP = {
+  live: text("Live, gap"), polling: text("Polling, gap"), reconnecting: text("Reconnecting, gap"),
+  paused: text("Paused, gap"),
+};
+const milliseconds = new Intl.NumberFormat(document.documentElement.lang || "en", {
+  minimumFractionDigits: 1, maximumFractionDigits: 1, useGrouping: false,
+});
 
 /** Show the state. Only the word is announced to screen readers, because the numbers change all the time. */
 function tell() {
   if (mode === "over") return;
-  let text = paused && mode !== "reconnecting" ? "Paused" : WORDS[mode];
-  if (gap) text += ", gap";
-  if (word.textContent !== text) word.textContent = text;
-  counter.textContent = paused ? `, ${waiting} waiting` : "";
+  const shown = (gap ? WITH_GAP : WORDS)[paused && mode !== "reconnecting" ? "paused" : mode];
+  if (word.textContent !== shown) word.textContent = shown;
+  counter.textContent = paused ? text(", {count} waiting", { count: waiting }) : "";
   state.dataset.kind = mode === "reconnecting" || gap ? "bad" : paused ? "paused" : mode;
 }
 
 function end() {
   stop();
   mode = "over";
-  word.textContent = "Ended: you may no longer watch. Log in again.";
+  word.textContent = text("Ended: you may no longer watch. Log in again.");
   counter.textContent = "";
   state.dataset.kind = "bad";
 }
@@ -92,7 +102,7 @@ function fold() {
       const more = row.querySelector("[data-alike]");
       if (!more) return;
       more.hidden = !isMixed || at !== alike - 1 || rows.length <= alike;
-      more.textContent = `${rows.length - alike} more like it`;
+      more.textContent = text("{count} more like it", { count: rows.length - alike });
     });
   }
 }
@@ -102,14 +112,14 @@ function passOver(count, from) {
   gapFrom ||= from;
   const link = document.createElement("a");
   link.href = page.dataset.onward + encodeURIComponent(gapFrom);
-  link.textContent = "Load them page by page";
-  find("gap").replaceChildren(`${gap} rows are not shown. `, link);
+  link.textContent = text("Load them page by page");
+  find("gap").replaceChildren(text("Rows that are not shown: {count}.", { count: gap }), " ", link);
   find("gap").hidden = false;
 }
 
 function tellSample(every) {
   find("sample").hidden = every <= 1;
-  if (every > 1) find("sample").textContent = `Showing 1 in ${every}, refusals, errors and marks always.`;
+  if (every > 1) find("sample").textContent = text("Showing 1 in {every}, refusals, errors and marks always.", { every });
 }
 
 /** Fill in the recipients of an event, which are known a second or two after it was sent. */
@@ -123,7 +133,7 @@ function fill({ got, known, partial }) {
     if (found && found[0] >= Number(row.dataset.count ?? 0)) {
       row.dataset.count = found[0];
       cell.textContent = `${partial ? "≥ " : ""}${found[0]}`;
-      row.querySelector("[data-took]").textContent = `${found[1].toFixed(1)} ms`;
+      row.querySelector("[data-took]").textContent = text("{number} ms", { number: milliseconds.format(found[1]) });
     } else if (known && Number(at) >= known[0] && Number(at) <= known[1] && cell.textContent === "–") {
       cell.textContent = "0";
     }
@@ -265,7 +275,7 @@ async function resume() {
 }
 
 function showPause() {
-  pauseButton.textContent = paused ? "Resume" : "Pause";
+  pauseButton.textContent = paused ? text("Resume") : text("Pause");
   pauseButton.setAttribute("aria-pressed", String(paused));
   tell();
 }
@@ -322,7 +332,7 @@ document.addEventListener("keydown", (event) => {
 
 pauseButton.addEventListener("click", () => (paused ? resume() : pause()));
 if (!new URLSearchParams(location.search).has("cursor")) {
-  find("now").textContent = "Jump to now";
+  find("now").textContent = text("Jump to now");
   find("now").addEventListener("click", jump);
 }
 find("clear").addEventListener("click", clear);

@@ -1,5 +1,6 @@
 // Update the panel beside the form: problems, the meaning of the edit, the frame of a row.
 
+const text = globalThis.declbindText;
 const panel = document.querySelector("#declbind-panel");
 const form = panel?.closest("form");
 const body = panel?.querySelector("[data-panel-body]");
@@ -22,8 +23,8 @@ let running = null;
 
 function announce() {
   const problems = body.querySelectorAll(".declbind-part-bad li").length;
-  const opens = body.querySelector(".declbind-widens") ? "This change opens more than before." : "";
-  const words = problems ? `${problems} problem${problems === 1 ? "" : "s"}.` : opens;
+  const opens = body.querySelector(".declbind-widens") ? text("This change opens more than before.") : "";
+  const words = problems ? body.querySelector("[data-problems]").dataset.problems : opens;
   if (status.textContent !== words) status.textContent = words;
 }
 

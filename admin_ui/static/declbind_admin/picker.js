@@ -1,6 +1,7 @@
 // Two lists instead of typed names: available and chosen. The text area below remains the form's data. It keeps names
 // that the model does not have, and its order.
 
+const text = globalThis.declbindText;
 const notes = document.querySelector("#declbind-fieldnotes");
 const sentArea = document.querySelector('textarea[data-picks="sent"]');
 
@@ -11,6 +12,7 @@ function readFields() {
     kind: item.querySelector(".declbind-quiet")?.textContent ?? "",
     marks: [...item.querySelectorAll(".declbind-mark")].map((mark) => mark.textContent),
     isSensitive: "sensitive" in item.dataset,
+    isEditable: !("fixed" in item.dataset),
   }));
 }
 
@@ -51,7 +53,7 @@ class List {
     this.title.id = `${id}_title`;
     this.filter = make("input");
     this.filter.type = "search";
-    this.filter.placeholder = "Filter";
+    this.filter.placeholder = text("Filter");
     this.list = make("ul");
     this.list.id = id;
     this.list.setAttribute("role", "listbox");
@@ -83,7 +85,7 @@ class List {
   show(title, items) {
     this.items = items;
     this.title.textContent = title;
-    this.filter.setAttribute("aria-label", `Filter: ${title}`);
+    this.filter.setAttribute("aria-label", text("Filter: {title}", { title }));
     this.render();
   }
 
@@ -190,7 +192,7 @@ class Picker {
     this.box = make("div", "declbind-picker");
     this.box.append(this.left.box, moves, this.right.box, this.status);
     this.text = make("details", "declbind-as-text");
-    this.text.append(make("summary", "", "As text"));
+    this.text.append(make("summary", "", text("As text")));
     const wrapped = area.closest(".declbind-names") ?? area;
     wrapped.replaceWith(this.box, this.text);
     this.text.append(wrapped);
@@ -210,16 +212,16 @@ class Picker {
   }
 
   titles() {
-    if (this.picks === "sensitive") return ["Never sent", "Exposed knowingly"];
-    if (this.picks === "editable") return ["Not accepted", "Accepted"];
-    return modeOf(this.area) === "but" ? ["Sent", "Left out"] : ["Not sent", "Sent"];
+    if (this.picks === "sensitive") return [text("Never sent"), text("Exposed knowingly")];
+    if (this.picks === "editable") return [text("Not accepted"), text("Accepted")];
+    return modeOf(this.area) === "but" ? [text("Sent"), text("Left out")] : [text("Not sent"), text("Sent")];
   }
 
   candidates(fields) {
     if (this.picks === "sensitive") return fields.filter((field) => field.isSensitive);
     if (this.picks !== "editable") return fields;
     const sent = readSent(fields);
-    return fields.filter((field) => sent.includes(field.name) && !field.marks.includes("not editable"));
+    return fields.filter((field) => sent.includes(field.name) && field.isEditable);
   }
 
   render() {
@@ -233,18 +235,18 @@ class Picker {
       const field = byName.get(name);
       if (!field) {
         const isKey = name === notes?.dataset.key;
-        return { name, kind: isKey ? "primary key" : "", marks: isKey ? [] : ["not in the model"], isUnknown: !isKey };
+        return { name, kind: isKey ? text("primary key") : "", marks: isKey ? [] : [text("not in the model")], isUnknown: !isKey };
       }
       const isOff = this.picks === "editable" && !candidates.includes(field);
-      return isOff ? { ...field, marks: [...field.marks, "not sent"] } : field;
+      return isOff ? { ...field, marks: [...field.marks, text("not sent")] } : field;
     });
     // A model without sensitive fields needs no lists of them.
     this.box.hidden = !isNamed || (this.picks === "sensitive" && !candidates.length && !names.length);
     const [left, right] = this.titles();
     this.left.show(left, candidates.filter((field) => !names.includes(field.name)));
     this.right.show(right, chosen);
-    this.add.setAttribute("aria-label", `Move to: ${right}`);
-    this.remove.setAttribute("aria-label", `Move to: ${left}`);
+    this.add.setAttribute("aria-label", text("Move to: {list}", { list: right }));
+    this.remove.setAttribute("aria-label", text("Move to: {list}", { list: left }));
   }
 
   set(name, isChosen) {
@@ -252,7 +254,8 @@ class Picker {
     if (isChosen) names.push(name);
     this.write(names);
     const [left, right] = this.titles();
-    this.status.textContent = `${name}: ${isChosen ? right : left}. ${names.length} in ${right}.`;
+    const moved = { name, list: isChosen ? right : left, count: names.length, chosen: right };
+    this.status.textContent = text("{name}: {list}. {count} in {chosen}.", moved);
   }
 
   reorder(name, by) {
@@ -263,7 +266,7 @@ class Picker {
     names.splice(at, 1);
     names.splice(to, 0, name);
     this.write(names);
-    this.status.textContent = `${name} is number ${to + 1} of ${names.length}.`;
+    this.status.textContent = text("{name} is number {number} of {total}.", { name, number: to + 1, total: names.length });
   }
 
   write(names) {

@@ -59,7 +59,8 @@ function show({ model, relations }) {
 
 if (notes && area) {
   const title = document.createElement("h2");
-  title.append("Click a relation of ", notes.querySelector("[data-model]"));
+  const name = notes.querySelector("[data-model]");
+  title.append(...globalThis.declbindNodes("Click a relation of {model}", { model: name }));
   notes.querySelector("h2").replaceWith(title);
   area.closest(".form-row").append(notes);
   enliven();

@@ -24,7 +24,7 @@ copy?.addEventListener("click", async (event) => {
   try {
     event.preventDefault();
     await navigator.clipboard.writeText(ticket.textContent);
-    copy.textContent = "Copied";
+    copy.textContent = globalThis.declbindText("Copied");
   } catch {
     // No clipboard here (plain http, or not allowed): the text itself, selected, to be copied by hand.
     document.querySelector("#ticket").open = true;
