@@ -10,6 +10,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from admin_ui.bindings.history import Step, load_steps
 from admin_ui.bindings.listing import load_surroundings
@@ -23,6 +24,7 @@ from admin_ui.editor.panel import count_subscribed
 from declbind import record_validation
 from declbind.console import connections
 from declbind.console.history import find_held
+from declbind.console.usage import Usage
 from declbind.core.spec import KEYS
 from declbind.models import BindingRecord
 from declbind.registry import database_alias
@@ -89,9 +91,18 @@ def describe_use(model_admin: Any, request: HttpRequest, summary: Summary) -> di
         "subscribers": found.rows if found is not None else (),
         "connections_url": surroundings.links.get("connections", ""),
         "live_url": surroundings.links.get("live", ""),
-        "usage": surroundings.usage_of(summary.stream),
+        "usage_text": _describe_usage(surroundings.usage_of(summary.stream)),
         "snippets": build_snippets(summary.spec) if summary.spec is not None else None,
     }
+
+
+def _describe_usage(usage: Usage) -> str:
+    """Return the traffic of the last minute in words."""
+    sent = ngettext("{number} message sent", "{number} messages sent", usage.sent_per_minute)
+    refused = ngettext("{number} request refused", "{number} requests refused", usage.refused_per_minute)
+    return _("{sent} and {refused} in the last minute.").format(
+        sent=sent.format(number=usage.sent_per_minute), refused=refused.format(number=usage.refused_per_minute)
+    )
 
 
 def history_view(model_admin: Any, request: HttpRequest, object_id: str) -> HttpResponse:

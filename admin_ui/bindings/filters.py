@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext_lazy
 
 from admin_ui.bindings.summary import Summary
 from admin_ui.common.phrases import StrOrPromise
@@ -52,7 +52,7 @@ class StateFilter(BindingFilter):
     title = gettext_lazy("state")
     parameter_name = "state"
     choices_offered = (
-        ("active", gettext_lazy("active")),
+        ("active", pgettext_lazy("state", "active")),
         ("disabled", gettext_lazy("disabled")),
         ("invalid", gettext_lazy("invalid")),
     )

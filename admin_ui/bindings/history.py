@@ -9,7 +9,7 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString, mark_safe
-from django.utils.translation import gettext_lazy
+from django.utils.translation import pgettext_lazy
 
 from admin_ui.bindings.undo import rollback_text, rollback_url
 from admin_ui.common import documents
@@ -87,7 +87,7 @@ class BindingRevisionAdmin(ReadOnlyAdmin):
             context["rollback_text"] = rollback_text(target, exists)
         return super().render_change_form(request, context, *args, **kwargs)
 
-    @admin.display(description=gettext_lazy("Change"))
+    @admin.display(description=pgettext_lazy("noun", "Change"))
     def change(self, revision: BindingRevision) -> SafeString:
         """Return the comparison with the revision before."""
         old = BindingRevision.objects.filter(stream=revision.stream, pk__lt=revision.pk).first()

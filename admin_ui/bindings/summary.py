@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db.models import Model
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy, ngettext, pgettext_lazy
 
 from declbind import record_validation, record_warnings
 from declbind.bindings import DJANGO_ACTIONS, Binding
@@ -23,7 +23,11 @@ from declbind.relations import find_relations
 
 #: The number of relations of a model, and of related models, that the form offers.
 MAX_RELATIONS = 80
-STATES = {"active": gettext_lazy("active"), "disabled": gettext_lazy("disabled"), "invalid": gettext_lazy("invalid")}
+STATES = {
+    "active": pgettext_lazy("state", "active"),
+    "disabled": gettext_lazy("disabled"),
+    "invalid": gettext_lazy("invalid"),
+}
 SOURCES = {"database": gettext_lazy("database"), "file": gettext_lazy("file"), "code": gettext_lazy("code")}
 DIRECTIONS = {
     "both": gettext_lazy("both ways"),

@@ -1,6 +1,6 @@
 // Conveniences for the form: click columns of the chosen model into group templates; show codenames only where they apply.
 
-const translate = globalThis.declbindText;
+const text = globalThis.declbindText;
 const notes = document.querySelector("#declbind-fieldnotes");
 const model = document.querySelector("#id_model");
 const groups = document.querySelector("#id_groups");
@@ -33,14 +33,14 @@ function enliven() {
     const button = document.createElement("button");
     button.type = "button";
     button.className = "declbind-insert";
-    button.title = translate("Insert it into the template at the cursor");
+    button.title = text("Insert it into the template at the cursor");
     button.append(code.cloneNode(true));
     button.addEventListener("click", () => insert(item));
     code.replaceWith(button);
   }
 }
 
-function text(tag, className, content) {
+function make(tag, className, content) {
   const element = document.createElement(tag);
   if (className) element.className = className;
   element.textContent = content;
@@ -69,8 +69,8 @@ async function showFields() {
       if (field.is_column) item.dataset.attname = field.attname;
       if (field.is_sensitive) item.dataset.sensitive = "";
       if (!field.is_editable) item.dataset.fixed = "";
-      item.append(text("code", "", field.name), " ", text("span", "declbind-quiet", field.kind));
-      for (const mark of field.marks) item.append(" ", text("span", "declbind-mark", mark));
+      item.append(make("code", "", field.name), " ", make("span", "declbind-quiet", field.kind));
+      for (const mark of field.marks) item.append(" ", make("span", "declbind-mark", mark));
       return item;
     }),
   );
@@ -91,7 +91,7 @@ function sortCodenames() {
 }
 
 if (notes && model && groups) {
-  const title = text("h2", "", "");
+  const title = make("h2", "", "");
   const name = notes.querySelector("[data-model]");
   title.append(...globalThis.declbindNodes("Click a column of {model} to put it into a template", { model: name }));
   notes.querySelector("h2").replaceWith(title);
