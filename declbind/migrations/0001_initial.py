@@ -146,6 +146,7 @@ class Migration(migrations.Migration):
                 ("known", models.JSONField(blank=True, default=None, editable=False, null=True)),
             ],
             options={
+                "verbose_name": "binding",
                 "db_table": "declbind_bindingrecord",
                 "ordering": ("stream",),
                 "permissions": (

@@ -175,6 +175,7 @@ class BindingRecord(models.Model):
 
     class Meta:
         db_table = "declbind_bindingrecord"
+        verbose_name = "binding"
         ordering = ("stream",)
         permissions = (
             ("expose_sensitive", "Can expose password-like fields in a binding"),

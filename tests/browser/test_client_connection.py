@@ -35,6 +35,26 @@ def test_refused_connection_is_not_retried_by_itself(page: Page, server: Scripte
     until(page, "client.state === 'live'")
 
 
+def test_a_client_that_an_operator_disconnected_comes_back_with_the_reason(page: Page, server: ScriptedServer) -> None:
+    """The page can show the reason while the client waits to connect again."""
+    line = connected(page, server, "{ baseDelay: 1 }")
+    page.evaluate("client.addEventListener('state', (event) => (window.heard ??= []).push(event.detail))")
+    line.cut(1012, "Maintenance at noon")
+    server.next_line()
+    until(page, "client.state === 'live'")
+    first = page.evaluate("window.heard[0]")
+    assert (first["state"], first["code"], first["reason"]) == ("reconnecting", 1012, "Maintenance at noon")
+
+
+def test_a_blocked_client_has_the_reason(page: Page, server: ScriptedServer) -> None:
+    """It waits for the page, which can show the reason."""
+    line = connected(page, server)
+    page.evaluate("client.addEventListener('state', (event) => (window.heard = event.detail))")
+    line.cut(4403, "Too loud")
+    until(page, "window.heard")
+    assert page.evaluate("window.heard") == {"state": "refused", "code": 4403, "reason": "Too loud"}
+
+
 def test_an_online_event_ends_the_delay(page: Page, server: ScriptedServer) -> None:
     """An `online` event connects at once, whatever the remaining delay."""
     line = connected(page, server)
