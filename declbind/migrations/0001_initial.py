@@ -229,6 +229,15 @@ class Migration(migrations.Migration):
                         blank=True, default="", help_text="Hash of the configuration in force.", max_length=16
                     ),
                 ),
+                (
+                    "code",
+                    declbind.models.columns.ExactCharField(
+                        blank=True,
+                        default="",
+                        help_text="Hash of the models, files and binding classes.",
+                        max_length=16,
+                    ),
+                ),
                 ("connections", models.PositiveIntegerField(default=0)),
                 ("subscriptions", models.PositiveIntegerField(default=0)),
                 ("offset", models.BigIntegerField(default=0, help_text="The last event handed to the connections.")),
@@ -448,6 +457,8 @@ class Migration(migrations.Migration):
                 ("actor", declbind.models.columns.ExactCharField(blank=True, default="", max_length=150)),
                 ("origin", declbind.models.columns.ExactCharField(blank=True, default="", max_length=150)),
                 ("tenant", declbind.models.columns.ExactCharField(blank=True, default="", max_length=63)),
+                ("process", declbind.models.columns.ExactCharField(blank=True, default="", max_length=100)),
+                ("code", declbind.models.columns.ExactCharField(blank=True, default="", max_length=16)),
                 ("created_at", models.DateTimeField()),
             ],
             options={

@@ -16,6 +16,9 @@ class Node(models.Model):
     generation = ExactCharField(max_length=32, blank=True, default="")
     version = models.BigIntegerField(default=0)
     digest = ExactCharField(max_length=16, blank=True, default="", help_text="Hash of the configuration in force.")
+    code = ExactCharField(
+        max_length=16, blank=True, default="", help_text="Hash of the models, files and binding classes."
+    )
     connections = models.PositiveIntegerField(default=0)
     subscriptions = models.PositiveIntegerField(default=0)
     offset = models.BigIntegerField(default=0, help_text="The last event handed to the connections.")
