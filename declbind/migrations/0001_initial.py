@@ -300,6 +300,16 @@ class Migration(migrations.Migration):
                         max_length=16,
                     ),
                 ),
+                (
+                    "code",
+                    declbind.models.columns.ExactCharField(
+                        verbose_name="hash of the code",
+                        blank=True,
+                        default="",
+                        help_text="Hash of the models, files and binding classes.",
+                        max_length=16,
+                    ),
+                ),
                 ("connections", models.PositiveIntegerField(verbose_name="connections", default=0)),
                 ("subscriptions", models.PositiveIntegerField(verbose_name="subscriptions", default=0)),
                 (
@@ -542,6 +552,8 @@ class Migration(migrations.Migration):
                 ("actor", declbind.models.columns.ExactCharField(blank=True, default="", max_length=150)),
                 ("origin", declbind.models.columns.ExactCharField(blank=True, default="", max_length=150)),
                 ("tenant", declbind.models.columns.ExactCharField(blank=True, default="", max_length=63)),
+                ("process", declbind.models.columns.ExactCharField(blank=True, default="", max_length=100)),
+                ("code", declbind.models.columns.ExactCharField(blank=True, default="", max_length=16)),
                 ("created_at", models.DateTimeField()),
             ],
             options={
