@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import re
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -124,12 +124,15 @@ def read_catalogue(path: Path) -> Catalog:
         return read_po(file, abort_invalid=True)
 
 
+def texts_of(value: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return the texts of a message: one, or one for each form of a plural."""
+    return (value or "",) if isinstance(value, str) or value is None else tuple(value)
+
+
 def translations_of(catalogue: Catalog) -> dict[Key, tuple[str, ...]]:
     """Return the translations by context and text: one for each form of a plural."""
     return {
-        (message.context or "", message.id[0] if isinstance(message.id, tuple) else message.id): (
-            tuple(message.string) if isinstance(message.string, (tuple, list)) else (message.string,)
-        )
+        (message.context or "", texts_of(message.id)[0]): texts_of(message.string)
         for message in catalogue
         if message.id
     }
@@ -174,10 +177,8 @@ def compile_catalogue(language: str, catalogue: Catalog) -> bytes:
     for message in catalogue:
         if not message.id:
             continue
-        ids = message.id if isinstance(message.id, tuple) else (message.id,)
-        strings = message.string if isinstance(message.string, (tuple, list)) else (message.string,)
         begin = f"{message.context}\x04" if message.context else ""
-        entries[(begin + "\0".join(ids)).encode()] = "\0".join(strings).encode()
+        entries[(begin + "\0".join(texts_of(message.id))).encode()] = "\0".join(texts_of(message.string)).encode()
     return _pack(sorted(entries.items()))
 
 

@@ -130,7 +130,7 @@ def who_cell(summary: Summary) -> SafeString:
 
 def traffic_cell(usage: Usage, stream: str, links: Mapping[str, str]) -> SafeString:
     """Return the subscribers and the rates; ``links`` lead to the pages that the viewer may see."""
-    subscribers = ngettext("{number} subscriber", "{number} subscribers", usage.subscribers)
+    subscribers = ngettext("{number} subscription", "{number} subscriptions", usage.subscribers)
     minutes = ngettext(
         "frames by minute, the last {number} minute", "frames by minute, the last {number} minutes", len(usage.sent)
     )
@@ -170,5 +170,5 @@ def changed_cell(revision: BindingRevision | None, link: str = "") -> SafeString
         naturaltime(revision.created_at),
     )
     text = format_html('<a href="{}">{}</a>', link, text) if link else text
-    author = revision.author_name or _("an unknown user")
+    author = revision.author_name or _("a command or a program")
     return format_html('{}<span class="declbind-quiet">{}</span>', text, author)

@@ -68,9 +68,9 @@ class Move:
             "removed": _("{stream} was removed by {author} at version {version}"),
         }
         unknown = {
-            "created": _("{stream} was created by an unknown user at version {version}"),
-            "changed": _("{stream} was changed by an unknown user at version {version}"),
-            "removed": _("{stream} was removed by an unknown user at version {version}"),
+            "created": _("{stream} was created by a command or a program at version {version}"),
+            "changed": _("{stream} was changed by a command or a program at version {version}"),
+            "removed": _("{stream} was removed by a command or a program at version {version}"),
         }
         step = self.step
         words = (known if step.author else unknown)[step.verb]

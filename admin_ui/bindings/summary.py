@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy, ngettext, pgettext_lazy
 
 from declbind import record_validation, record_warnings
 from declbind.bindings import DJANGO_ACTIONS, Binding
+from declbind.console.record_words import audience_in_words
 from declbind.core.errors import Problem
 from declbind.core.registry import Entry
 from declbind.core.spec import ACTIONS, AUDIENCES, BindingSpec
@@ -176,7 +177,7 @@ class Summary:
         elif rule in AUDIENCES:
             words = str(AUDIENCE_WORDS[rule])
         else:
-            words = _("holders of {rule}").format(rule=rule or self._own_codename(spec, action))
+            words = audience_in_words(rule or self._own_codename(spec, action))
         if spec.scope and rule is not False:
             words = _("{who}, own rows only").format(who=words)
         return Grant("", words, is_open=rule is True, is_shut=rule is False)

@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from declbind.core.errors import Problem
+from declbind.core.wording import without_binding
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
@@ -47,7 +48,7 @@ _WHO_MAY: Final[Mapping[str, StrOrPromise]] = {
     "delete": gettext_lazy("Who may delete rows"),
 }
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\[(\"(?:[^\"\\]|\\.)*\")\]")
-_BINDING = re.compile(r"^Binding '[^']*': (?:([a-z])(?=[a-z]*[ ,]))?")
+_WORD = re.compile(r"[^\W\d_A-Z][^\W\d_A-Z]*[ ,]")
 
 
 def describe_place(path: str) -> str:
@@ -83,7 +84,9 @@ def describe_problem(problem: Problem) -> str:
 
 def plain_message(problem: Problem) -> str:
     """Return the message of a problem without the stream, which the page names already."""
-    return _BINDING.sub(lambda found: (found[1] or "").upper(), problem.message)
+    message = problem.message
+    plain = without_binding(message)
+    return f"{plain[0].upper()}{plain[1:]}" if plain != message and _WORD.match(plain) else plain
 
 
 def split_problem(key: str, text: str) -> Problem:

@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from admin_ui.common import documents
-from admin_ui.common.phrases import describe_problem, split_problem
+from admin_ui.common.phrases import LABELS, describe_problem, split_problem
 from admin_ui.editor.changes import ASKING, CONFIRM, Change, build_change, is_ticked
 from admin_ui.editor.choices import model_choices, serializer_choices
 from admin_ui.editor.fields import (
@@ -56,20 +56,25 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
     #: The values of ``EXTRA`` from that page.
     carried: Mapping[str, str] = {}
 
-    model = forms.CharField(widget=forms.Select, help_text=gettext_lazy("The model whose rows are sent."))
+    model = forms.CharField(
+        label=LABELS["model"], widget=forms.Select, help_text=gettext_lazy("The model whose rows are sent.")
+    )
     stream = forms.CharField(
         required=False,
+        label=LABELS["stream"],
         widget=AdminTextInputWidget({"maxlength": 64, "spellcheck": "false", "autocapitalize": "none"}),
         help_text=gettext_lazy("The name that clients use: letters, digits, '.', '_' and '-'."),
     )
     description = forms.CharField(
         required=False,
+        label=LABELS["description"],
         strip=False,
         widget=AdminTextareaWidget({"rows": 2}),
         help_text=gettext_lazy("The purpose of the binding."),
     )
     enabled = forms.BooleanField(
         required=False,
+        label=LABELS["enabled"],
         help_text=gettext_lazy("Clear it to stop the stream. Clients then see it as if it did not exist."),
     )
     # The record's key of this name. Django removes it from the class, whose attribute is the dict of all form fields.
@@ -89,10 +94,11 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         ),
     )
     groups = ListField(
+        label=LABELS["groups"],
         help_text=gettext_lazy(
             "Subscribers choose the rows that they receive by group. Write one group per line: room-{room_id} "
             "makes a group for each room. If empty, there is one group for all rows, named like the stream."
-        )
+        ),
     )
     where = ObjectField(
         builds="where",
@@ -111,7 +117,9 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         ),
     )
     serializer = forms.CharField(
-        widget=forms.Select, help_text=gettext_lazy("The code that turns a row into data, from the project's settings.")
+        label=LABELS["serializer"],
+        widget=forms.Select,
+        help_text=gettext_lazy("The code that turns a row into data, from the project's settings."),
     )
     sensitive = ListField(
         rows=2,
@@ -160,6 +168,7 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         ),
     )
     direction = forms.ChoiceField(
+        label=LABELS["direction"],
         choices=[
             ("both", gettext_lazy("Clients receive rows, and may change them as far as is allowed below")),
             ("outbound", gettext_lazy("Clients receive rows and change nothing")),
@@ -182,11 +191,12 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
     )
     note = forms.CharField(
         required=False,
+        label=gettext_lazy("Note"),
         max_length=500,
         widget=AdminTextInputWidget,
         help_text=gettext_lazy("The reason for the change, for readers of the revisions."),
     )
-    opened_with = forms.CharField(required=False, widget=forms.HiddenInput)
+    opened_with = forms.CharField(required=False, label="", widget=forms.HiddenInput)
     #: The page shows this checkbox beside the text that it confirms.
     confirm_widening = forms.CharField(required=False, widget=forms.HiddenInput)
 

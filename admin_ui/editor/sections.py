@@ -110,7 +110,9 @@ def _writing(record: Mapping[str, Any]) -> str:
     if all(rules[action] is None for action in WRITING):
         words = _("users with the model's permissions")
     else:
-        words = "; ".join(f"{DEEDS[action].text}: {_rule(rules[action])}" for action in allowed)
+        words = "; ".join(
+            _("{action}: {rule}").format(action=DEEDS[action].text, rule=_rule(rules[action])) for action in allowed
+        )
     return _("{writers}; clients receive no rows").format(writers=words) if record["direction"] == "inbound" else words
 
 

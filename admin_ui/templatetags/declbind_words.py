@@ -78,9 +78,9 @@ def step_line(step: Step) -> SafeString:
         "removed": _("Removed by {author}, {time}"),
     }
     unknown = {
-        "created": _("Created by an unknown user, {time}"),
-        "changed": _("Changed by an unknown user, {time}"),
-        "removed": _("Removed by an unknown user, {time}"),
+        "created": _("Created by a command or a program, {time}"),
+        "changed": _("Changed by a command or a program, {time}"),
+        "removed": _("Removed by a command or a program, {time}"),
     }
     author = step.revision.author_name
     return format_html(

@@ -47,9 +47,9 @@ class Rates:
             charts.legend(self.rates),
             charts.line_chart(_("Per second, in the last five minutes"), self.rates, self.marks, span=_("5 min ago")),
             _("From commit to send"),
-            charts.legend(self.waits, "ms"),
+            charts.legend(self.waits, _("ms")),
             charts.line_chart(
-                _("Milliseconds from commit to send, in the last five minutes"), self.waits, self.marks, unit="ms",
+                _("Milliseconds from commit to send, in the last five minutes"), self.waits, self.marks, unit=_("ms"),
                 span=_("5 min ago"),
             ),
         )  # fmt: skip

@@ -25,7 +25,7 @@ def any_of(names: Sequence[str]) -> str:
 
 def audience_in_words(rule: str | bool) -> str:
     """Return in words whom a permission rule admits."""
-    return AUDIENCE_WORDS.get(rule) or f"holders of {rule}"
+    return AUDIENCE_WORDS.get(rule) or f"users with the permission {rule}"
 
 
 def values_as_json(value: object) -> list[str]:

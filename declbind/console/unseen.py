@@ -130,8 +130,8 @@ def _noticed_gaps(binding: type[Binding], known: Known) -> Iterator[Gap]:
             last = format_time(write.last_at)
             yield Gap(
                 f"{write.verb} of table {write.table} at {where}: {write.count} times, last at {last}.",
-                "Write by the ORM's methods, announce the rows with declbind.touch(queryset), or let triggers report "
-                'the table ("capture": "triggers").',
+                "Write by the ORM's methods, announce the rows with declbind.touch(queryset), or let database triggers "
+                "capture writes to the table.",
                 is_fault=True,
             )
 
@@ -160,8 +160,8 @@ def _gaps(binding: type[Binding], using: str, known: Known) -> Iterator[Gap]:
     if binding.spec().capture != "triggers":
         has_triggers = upkeep.is_supported(using)
         by_triggers = (
-            'Let triggers notice them ("capture": "triggers") and run `manage.py declbind triggers --install`, or '
-            "announce the rows "
+            "Let database triggers capture them, which the binding has to say, and run "
+            "`manage.py declbind triggers --install`. Or announce the rows "
         )
         yield Gap(
             "Raw SQL and other programs.",
@@ -201,9 +201,7 @@ def _cascades(binding: type[Binding], has_triggers: bool) -> Iterator[Gap]:
             if isinstance(action, _BY_DATABASE):
                 yield Gap(
                     f"Changes by the database when a row is deleted that {field.name!r} points to ({action}).",
-                    'Let triggers notice them ("capture": "triggers"), or let Django do it.'
-                    if has_triggers
-                    else "Let Django do it.",
+                    "Let database triggers capture them, or let Django do it." if has_triggers else "Let Django do it.",
                     is_fault=True,
                 )
 

@@ -23,7 +23,7 @@ let running = null;
 
 function announce() {
   const problems = body.querySelectorAll(".declbind-part-bad li").length;
-  const opens = body.querySelector(".declbind-widens") ? text("This change opens more than before.") : "";
+  const opens = body.querySelector(".declbind-widens") ? text("This change gives more access than before.") : "";
   const words = problems ? body.querySelector("[data-problems]").dataset.problems : opens;
   if (status.textContent !== words) status.textContent = words;
 }
