@@ -24,6 +24,7 @@ from declbind.registry import load_configuration
 from . import surroundings, unseen
 from .finding import Finding, Level
 from .limits import limited_queries
+from .old_code import Present, describe_old_writer
 from .output import format_count
 from .ping import ping
 from .withheld import load_withheld
@@ -45,6 +46,7 @@ def examine(using: str, seconds: float | None = None) -> list[Finding]:
     parts: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
         ("settings", _settings),
         ("application", surroundings.find_application),
+        ("server", _server),
         ("classes", surroundings.find_classes),
         ("database", lambda: _database(using)),
         ("channel layer", _channel_layer),
@@ -57,6 +59,7 @@ def examine(using: str, seconds: float | None = None) -> list[Finding]:
             ("snapshots", lambda: surroundings.find_large_groups(using)),
             ("files", lambda: surroundings.find_changed_files(using)),
             ("processes", lambda: _processes(using)),
+            ("code", lambda: _code(using)),
             ("errors", lambda: _errors(using)),
         ]
     for name, part in parts:
@@ -100,7 +103,10 @@ def _migrations(using: str) -> Iterator[Finding]:
 
 
 def _settings() -> Iterator[Finding]:
-    messages = [*checks.check_settings(), *checks.check_installation(), *checks.check_sessions()]
+    messages = [
+        *checks.check_settings(), *checks.check_installation(), *checks.check_sessions(), *checks.check_tokens(),
+        *checks.check_tenants(),
+    ]  # fmt: skip
     for message in messages:
         level: Level = "bad" if message.is_serious() else "note"
         yield Finding("settings", level, f"{message.id}: {message.msg}", message.hint or "")
@@ -115,11 +121,19 @@ def _settings() -> Iterator[Finding]:
         )
 
 
+def _server() -> Iterator[Finding]:
+    """Yield what is known of the options of the ASGI server, without asking one."""
+    for message in [*checks.check_message_size(), *checks.check_origins()]:
+        yield Finding("server", "note", f"{message.id}: {message.msg}", message.hint or "")
+
+
 def _database(using: str) -> Iterator[Finding]:
     connection = connections[using]
     if in_memory := describe_memory(using):
         yield Finding("database", "bad", in_memory, 'Set DATABASES to a file, such as BASE_DIR / "db.sqlite3".')
         return
+    for message in checks.check_pool():
+        yield Finding("database", "note", f"{message.id}: {message.msg}", message.hint or "")
     if connection.vendor != "sqlite":
         yield Finding("database", "ok", f"Database {using!r} is {connection.display_name}.")
         return
@@ -314,6 +328,22 @@ def _processes(using: str) -> Iterator[Finding]:
             )
         if node.last_error:
             yield Finding("processes", "bad", f"{node}: {node.last_error}", "Read the log of that process.")
+
+
+def _code(using: str) -> Iterator[Finding]:
+    """Yield the processes whose code or configuration is not that of the others, with and without sockets."""
+    present = Present.load(using)
+    for process in present.processes.live:
+        # Versions are reported above, with the time that a process may take to read one.
+        if process.fault and process.version == present.processes.version:
+            yield Finding("code", "bad", f"{process.name} {process.fault}.", "Restart it with the present code.")
+    for event, age in present.find_old_writers():
+        yield Finding(
+            "code",
+            "note" if age.is_sure is None else "bad",
+            describe_old_writer(event, age),
+            "Restart it if it still runs: what it writes is sent by its old bindings, or not at all.",
+        )
 
 
 def _errors(using: str) -> Iterator[Finding]:
