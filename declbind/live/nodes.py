@@ -10,6 +10,7 @@ from datetime import datetime
 
 from django.utils import timezone
 
+from declbind.code_digest import digest_code
 from declbind.core.hub import Hub
 from declbind.models import Node
 from declbind.registry import BindingRegistry
@@ -68,6 +69,7 @@ def describe(hub: Hub, registry: BindingRegistry, dropped: int = 0) -> dict[str,
         "generation": registry.generation,
         "version": registry.version,
         "digest": registry.digest,
+        "code": digest_code(registry),
         "connections": len(hub.connections),
         "subscriptions": sum(streams.values()),
         "streams": dict(streams),

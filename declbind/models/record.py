@@ -10,10 +10,13 @@ from typing import Any, Self
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import connections, models, router, transaction
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from declbind import record_validation
 from declbind.core.errors import Problem
 from declbind.core.spec import KEYS, BindingSpec
+from declbind.core.wording import in_binding
 from declbind.django_types import Key
 from declbind.fields import bound_fields, held_fields
 
@@ -113,61 +116,101 @@ class BindingRecord(models.Model):
     """
 
     stream = ExactCharField(
-        max_length=64, unique=True, help_text="The name that clients use: letters, digits, '.', '_' and '-'."
+        _("stream"),
+        max_length=64,
+        unique=True,
+        help_text=_("The name that clients use: letters, digits, '.', '_' and '-'."),
     )
-    model = ExactCharField(max_length=200, help_text="The bound model, as app_label.ModelName.")
+    model = ExactCharField(_("model"), max_length=200, help_text=_("The bound model, as app_label.ModelName."))
     fields = models.JSONField(
-        null=True, blank=True, default=None, help_text='Names of the fields that are sent, or "__all__".'
+        _("fields"),
+        null=True,
+        blank=True,
+        default=None,
+        help_text=_('Names of the fields that are sent, or "__all__".'),
     )
-    exclude = models.JSONField(null=True, blank=True, default=None, help_text="Send all fields except these.")
+    exclude = models.JSONField(
+        _("excluded fields"), null=True, blank=True, default=None, help_text=_("Send all fields except these.")
+    )
     groups = models.JSONField(
+        _("groups"),
         blank=True,
         default=list,
-        help_text='Group templates, such as "room-{room_id}". If empty, there is one group for all rows.',
+        help_text=_('Group templates, such as "room-{room_id}". If empty, there is one group for all rows.'),
     )
     permissions = models.JSONField(
+        _("permissions"),
         blank=True,
         default=dict,
-        help_text='view, create, update, delete: a codename, "authenticated", "staff", true (anyone) or '
-        "false (nobody).",
+        help_text=_(
+            'view, create, update, delete: a codename, "authenticated", "staff", true (anyone) or false (nobody).'
+        ),
     )
     direction = ExactCharField(
+        _("direction"),
         max_length=8,
         default="both",
-        choices=[("both", "both ways"), ("outbound", "only to clients"), ("inbound", "only from clients")],
+        choices=[("both", _("both ways")), ("outbound", _("only to clients")), ("inbound", _("only from clients"))],
     )
     writable = models.JSONField(
-        null=True, blank=True, default=None, help_text="Fields that clients may write. An empty list means none."
+        _("writable fields"),
+        null=True,
+        blank=True,
+        default=None,
+        help_text=_("Fields that clients may write. An empty list means none."),
     )
-    where = models.JSONField(blank=True, default=dict, help_text="The binding covers only rows with these values.")
+    where = models.JSONField(
+        _("condition on rows"), blank=True, default=dict, help_text=_("The binding covers only rows with these values.")
+    )
     scope = models.JSONField(
-        blank=True, default=dict, help_text='Limit each user to their own rows: {"owner_id": "$user.pk"}.'
-    )
-    relate = models.JSONField(
+        _("own rows"),
         blank=True,
         default=dict,
-        help_text='Which related rows clients may write: {"project": {"owner_id": "$user.pk"}}.',
+        help_text=_('Limit each user to their own rows: {"owner_id": "$user.pk"}.'),
     )
-    grow = models.BooleanField(default=False, help_text="Also send fields that are added to the model later.")
+    relate = models.JSONField(
+        _("related rows"),
+        blank=True,
+        default=dict,
+        help_text=_('Which related rows clients may write: {"project": {"owner_id": "$user.pk"}}.'),
+    )
+    grow = models.BooleanField(
+        _("include later fields"), default=False, help_text=_("Also send fields that are added to the model later.")
+    )
     auto_subscribe = models.BooleanField(
-        default=False, help_text="Subscribe new connections to the groups without placeholders."
+        _("subscribe new connections"),
+        default=False,
+        help_text=_("Subscribe new connections to the groups without placeholders."),
     )
     sensitive = models.JSONField(
-        blank=True, default=list, help_text="Password-like fields that are exposed intentionally."
+        _("sensitive fields"),
+        blank=True,
+        default=list,
+        help_text=_("Password-like fields that are exposed intentionally."),
     )
-    serializer = ExactCharField(max_length=100, default="default")
+    serializer = ExactCharField(_("serializer"), max_length=100, default="default")
     capture = ExactCharField(
+        _("capture"),
         max_length=8,
         default="orm",
-        choices=[("orm", "by Django's ORM"), ("triggers", "by Django's ORM and by database triggers")],
-        help_text="Whether database triggers capture raw SQL and writes of other programs. A command installs them.",
+        choices=[("orm", _("by Django's ORM")), ("triggers", _("by Django's ORM and by database triggers"))],
+        help_text=_("Whether database triggers capture raw SQL and writes of other programs. A command installs them."),
     )
-    also = models.JSONField(blank=True, default=list, help_text="Relations whose changes cause a row to be sent again.")
+    also = models.JSONField(
+        _("also sent again for"),
+        blank=True,
+        default=list,
+        help_text=_("Relations whose changes cause a row to be sent again."),
+    )
     retention = models.PositiveIntegerField(
-        null=True, blank=True, default=None, help_text="How many seconds the log keeps the values that are sent."
+        _("retention"),
+        null=True,
+        blank=True,
+        default=None,
+        help_text=_("How many seconds the log keeps the values that are sent."),
     )
-    enabled = models.BooleanField(default=True)
-    description = ExactTextField(blank=True, default="")
+    enabled = models.BooleanField(_("enabled"), default=True)
+    description = ExactTextField(_("description"), blank=True, default="")
     #: The fields that "__all__" or exclude may send; null if the record names its fields. Not a key of the record.
     known = models.JSONField(null=True, blank=True, default=None, editable=False)
 
@@ -175,7 +218,8 @@ class BindingRecord(models.Model):
 
     class Meta:
         db_table = "declbind_bindingrecord"
-        verbose_name = "binding"
+        verbose_name = _("binding")
+        verbose_name_plural = _("bindings")
         ordering = ("stream",)
         permissions = (
             ("expose_sensitive", "Can expose password-like fields in a binding"),
@@ -248,8 +292,14 @@ class BindingRecord(models.Model):
             problems.append(
                 Problem(
                     "$.stream",
-                    f"Binding {self.stream!r}: the stream is already defined by {taken}. "
-                    "Choose another name, or take that binding over.",
+                    in_binding(
+                        self.stream,
+                        gettext(
+                            "the stream is already defined by %(place)s. Choose another name, or take that binding "
+                            "over."
+                        )
+                        % {"place": taken},
+                    ),
                 )
             )
         return problems
