@@ -18,6 +18,16 @@ from .shown import shown
 from .stored import read_subscriptions
 
 PAGE_ROWS = 100
+#: Why a subscription ended, by the reason in the table of connections.
+ENDS = {
+    "permission": "the user may no longer view the rows",
+    "disabled": "the binding was disabled",
+    "removed": "the binding was removed",
+    "changed": "the groups of the binding were changed",
+    "client": "the client unsubscribed",
+    "closed": "the connection was closed",
+    "resync": "events were missed, and the client was asked to take a snapshot",
+}
 _LOGINS = {"": "nothing", "session": "a session", "token": "a token", "scope": "middleware of the project"}
 
 
@@ -30,6 +40,11 @@ class ListedSubscription:
     until: int | None
     after: int
     reason: str
+
+    @property
+    def end(self) -> str:
+        """Return why it ended in words; "" while it lasts."""
+        return ENDS.get(self.reason, self.reason) if self.until is not None else ""
 
     def covers(self, offset: int) -> bool:
         """Return whether an event lies in the subscription's range."""

@@ -164,8 +164,10 @@ class StepDescriptions:
             sent = ", ".join(self.question.values) or "none"
             return Step(name, OK, f"Sent: {sent}. All of them are writable.", self._writable())
         if name == Check.GROUP and isinstance(course, Grant):
-            shown = f", by the params {json.dumps(dict(course.params), default=str)}" if course.params else ""
-            return Step(name, OK, f"The subscription is to the group {course.group}{shown}.", {"group": course.group})
+            params = json.loads(json.dumps(dict(course.params), default=str))
+            given = ", ".join(f"{key} = {json.dumps(value)}" for key, value in params.items())
+            text = f"The subscription is to the group {course.group}{f' ({given})' if given else ''}."
+            return Step(name, OK, text, {"group": course.group, "params": params})
         return Step(name, OK, self._words(name), self._place() if name == Check.BINDING else {})
 
     def _words(self, name: Check) -> str:
