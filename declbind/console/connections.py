@@ -9,6 +9,8 @@ from datetime import datetime
 
 from django.db.models import Q, QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from declbind.models import Block, Connection, Node
 
@@ -18,7 +20,12 @@ from .shown import shown
 from .stored import read_subscriptions
 
 PAGE_ROWS = 100
-_LOGINS = {"": "nothing", "session": "a session", "token": "a token", "scope": "middleware of the project"}
+_LOGINS = {
+    "": _("nothing"),
+    "session": _("a session"),
+    "token": _("a token"),
+    "scope": _("middleware of the project"),
+}
 
 
 @dataclass(frozen=True)
@@ -63,12 +70,14 @@ class ListedConnection:
     @property
     def who(self) -> str:
         """Return the user's name, or "anonymous"."""
-        return self.username or (f"user {self.user_pk}" if self.user_pk else "anonymous")
+        if self.username:
+            return self.username
+        return gettext("user %(key)s") % {"key": self.user_pk} if self.user_pk else gettext("anonymous")
 
     @property
     def login(self) -> str:
         """Return how the user was identified, in words."""
-        return _LOGINS.get(self.credential, self.credential)
+        return str(_LOGINS.get(self.credential, self.credential))
 
     @property
     def current_subscriptions(self) -> tuple[ListedSubscription, ...]:
