@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from types import ModuleType
 from weakref import WeakKeyDictionary, WeakSet
@@ -76,7 +76,7 @@ def validate_class(cls: BindingClass) -> SourceItem:
 def find_scattered() -> list[BindingClass]:
     """Return the concrete classes outside the ``bindings`` modules of the installed apps."""
     known = set(_autodiscovered())
-    return [cls for cls in _project_classes() if cls.is_concrete() and cls not in known and is_in_module(cls)]
+    return _held_by_modules([cls for cls in _project_classes() if cls.is_concrete() and cls not in known])
 
 
 def find_unbound() -> Iterator[tuple[BindingClass, str]]:
@@ -106,7 +106,7 @@ def has_new_classes() -> bool:
             if now - defined_at > IMPORT_SECONDS:
                 del _defined[cls]
         waiting = list(_defined)
-    return any(is_in_module(cls) for cls in waiting)
+    return bool(_held_by_modules(waiting))
 
 
 def note_given(cls: BindingClass) -> None:
@@ -121,13 +121,7 @@ def name_of(cls: BindingClass) -> str:
 
 def is_in_module(cls: BindingClass) -> bool:
     """Return whether an imported module has the class, under any name. Test modules do not count."""
-    own = None if is_test_module(cls.__module__) else sys.modules.get(cls.__module__)
-    if own is not None and (_follow(own, cls.__qualname__) is cls or _has(own, cls)):
-        return True
-    # A class that a function makes is in the module that called the function.
-    return "<locals>" in cls.__qualname__ and any(
-        not is_test_module(name) and _has(module, cls) for name, module in list(sys.modules.items())
-    )
+    return bool(_held_by_modules([cls]))
 
 
 def is_test_module(module: str) -> bool:
@@ -193,6 +187,24 @@ def _is_inside(module: str, packages: tuple[str, ...]) -> bool:
     return any(module == package or module.startswith(f"{package}.") for package in packages)
 
 
+def _held_by_modules(classes: Sequence[BindingClass]) -> list[BindingClass]:
+    """Return those of the classes that an imported module has, in their order. Reads each module at most once."""
+    held = {cls for cls in classes if _is_held_by_its_own(cls)}
+    # A class that a function makes is in the module that called the function.
+    made = {id(cls): cls for cls in classes if cls not in held and "<locals>" in cls.__qualname__}
+    if made:
+        modules = [module for name, module in list(sys.modules.items()) if not is_test_module(name)]
+        held.update(made[id(value)] for module in modules for value in _values_of(module) if id(value) in made)
+    return [cls for cls in classes if cls in held]
+
+
+def _is_held_by_its_own(cls: BindingClass) -> bool:
+    own = None if is_test_module(cls.__module__) else sys.modules.get(cls.__module__)
+    if own is None:
+        return False
+    return _follow(own, cls.__qualname__) is cls or any(value is cls for value in _values_of(own))
+
+
 def _follow(module: ModuleType, path: str) -> object:
     try:
         return reduce(getattr, path.split("."), module)
@@ -200,6 +212,6 @@ def _follow(module: ModuleType, path: str) -> object:
         return None
 
 
-def _has(module: object, cls: BindingClass) -> bool:
+def _values_of(module: object) -> list[object]:
     # ``sys.modules`` may hold objects of any kind.
-    return any(value is cls for value in list(getattr(module, "__dict__", {}).values()))
+    return list(getattr(module, "__dict__", {}).values())

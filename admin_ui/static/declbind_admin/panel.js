@@ -94,7 +94,9 @@ if (form && body) {
     if (fold) fold.open = true;
     row.scrollIntoView({ block: "center" });
     const controls = [...row.querySelectorAll("input, select, textarea, [role=listbox]")];
-    controls.find((control) => control.offsetParent !== null && !control.disabled)?.focus();
+    const usable = controls.filter((control) => control.offsetParent !== null && !control.disabled);
+    // The text itself, if it is shown instead of its builder.
+    (usable.find((control) => control.name === link.dataset.field) ?? usable[0])?.focus();
   });
   // Enter in a field presses the form's first button, which would be the panel's.
   const first = document.createElement("button");
