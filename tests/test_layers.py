@@ -56,7 +56,7 @@ LAYERS = [
         "declbind.validation_errors",
     ],
     ["declbind.sources"],
-    ["declbind.registry", "declbind.registry_entries", "declbind.growth"],
+    ["declbind.registry", "declbind.registry_entries", "declbind.code_digest", "declbind.growth"],
     ["declbind.tenancy"],
     ["declbind.tokens"],
     ["declbind.outbound"],

@@ -56,7 +56,7 @@ class Consequence:
     """One effect of an edit: "+" adds, "-" removes, "~" changes; ``key`` is the key of the record.
 
     ``opens`` are the actions that it newly allows, or allows to more users or for more rows. An effect with ``widens``
-    requires confirmation. A new record for holders of a permission opens actions without widening.
+    requires confirmation. A new record for users with a permission opens actions without widening.
     """
 
     sign: Literal["+", "-", "~"]

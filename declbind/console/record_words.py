@@ -37,7 +37,7 @@ def any_of(names: Sequence[str]) -> str:
 
 def audience_in_words(rule: str | bool) -> str:
     """Return in words whom a permission rule admits."""
-    return AUDIENCE_WORDS.get(rule) or gettext("holders of %(permission)s") % {"permission": rule}
+    return AUDIENCE_WORDS.get(rule) or gettext("users with the permission %(permission)s") % {"permission": rule}
 
 
 def values_as_json(value: object) -> list[str]:

@@ -148,8 +148,8 @@ def _noticed_gaps(binding: type[Binding], known: Known) -> Iterator[Gap]:
                 "time": format_time(write.last_at),
             }
             advice = gettext(
-                "Write by the ORM's methods, announce the rows with declbind.touch(queryset), or let triggers report "
-                'the table ("capture": "triggers").'
+                "Write by the ORM's methods, announce the rows with declbind.touch(queryset), or let database triggers "
+                "capture writes to the table."
             )
             yield Gap(text, advice, is_fault=True)
 
@@ -175,8 +175,8 @@ def _gaps(binding: type[Binding], using: str, known: Known) -> Iterator[Gap]:
     if binding.spec().capture != "triggers":
         has_triggers = upkeep.is_supported(using)
         by_triggers = gettext(
-            'Let triggers notice them ("capture": "triggers") and run `manage.py declbind triggers --install`, or '
-            "announce the rows with declbind.touch(queryset)."
+            "Let database triggers capture them, which the binding has to say, and run "
+            "`manage.py declbind triggers --install`. Or announce the rows with declbind.touch(queryset)."
         )
         yield Gap(gettext("Raw SQL and other programs."), by_triggers if has_triggers else announce)
         yield from _cascades(binding, has_triggers)
@@ -208,7 +208,7 @@ def _cascades(binding: type[Binding], has_triggers: bool) -> Iterator[Gap]:
             if isinstance(action, _BY_DATABASE):
                 text = gettext("Changes by the database when a row is deleted that %(field)r points to (%(action)s).")
                 advice = (
-                    gettext('Let triggers notice them ("capture": "triggers"), or let Django do it.')
+                    gettext("Let database triggers capture them, or let Django do it.")
                     if has_triggers
                     else gettext("Let Django do it.")
                 )

@@ -185,8 +185,8 @@ class Migration(migrations.Migration):
                 ("known", models.JSONField(blank=True, default=None, editable=False, null=True)),
             ],
             options={
-                "verbose_name": "binding record",
-                "verbose_name_plural": "binding records",
+                "verbose_name": "binding",
+                "verbose_name_plural": "bindings",
                 "db_table": "declbind_bindingrecord",
                 "ordering": ("stream",),
                 "permissions": (
@@ -297,6 +297,16 @@ class Migration(migrations.Migration):
                         blank=True,
                         default="",
                         help_text="Hash of the configuration in force.",
+                        max_length=16,
+                    ),
+                ),
+                (
+                    "code",
+                    declbind.models.columns.ExactCharField(
+                        verbose_name="hash of the code",
+                        blank=True,
+                        default="",
+                        help_text="Hash of the models, files and binding classes.",
                         max_length=16,
                     ),
                 ),
@@ -542,6 +552,8 @@ class Migration(migrations.Migration):
                 ("actor", declbind.models.columns.ExactCharField(blank=True, default="", max_length=150)),
                 ("origin", declbind.models.columns.ExactCharField(blank=True, default="", max_length=150)),
                 ("tenant", declbind.models.columns.ExactCharField(blank=True, default="", max_length=63)),
+                ("process", declbind.models.columns.ExactCharField(blank=True, default="", max_length=100)),
+                ("code", declbind.models.columns.ExactCharField(blank=True, default="", max_length=16)),
                 ("created_at", models.DateTimeField()),
             ],
             options={

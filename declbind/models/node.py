@@ -23,6 +23,13 @@ class Node(models.Model):
         default="",
         help_text=_("Hash of the configuration in force."),
     )
+    code = ExactCharField(
+        _("hash of the code"),
+        max_length=16,
+        blank=True,
+        default="",
+        help_text=_("Hash of the models, files and binding classes."),
+    )
     connections = models.PositiveIntegerField(_("connections"), default=0)
     subscriptions = models.PositiveIntegerField(_("subscriptions"), default=0)
     offset = models.BigIntegerField(_("offset"), default=0, help_text=_("The last event handed to the connections."))

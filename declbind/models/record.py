@@ -218,8 +218,8 @@ class BindingRecord(models.Model):
 
     class Meta:
         db_table = "declbind_bindingrecord"
-        verbose_name = _("binding record")
-        verbose_name_plural = _("binding records")
+        verbose_name = _("binding")
+        verbose_name_plural = _("bindings")
         ordering = ("stream",)
         permissions = (
             ("expose_sensitive", "Can expose password-like fields in a binding"),

@@ -266,7 +266,11 @@ def draft_bulk(plan: Plan, touched: Mapping[Outlet, Iterable[str]]) -> list[Draf
             names = [EVERY_GROUP]
         if names:
             changes = tuple((name, RESYNC) for name in names)
-            drafts.append(Draft(outlet.stream, outlet.label, "null", changes, version=plan.version, kind=Event.BULK))
+            drafts.append(
+                Draft(
+                    outlet.stream, outlet.label, "null", changes, version=plan.version, kind=Event.BULK, code=plan.code
+                )
+            )
     return drafts
 
 
@@ -318,4 +322,5 @@ def _draft(
         data=data,
         version=plan.version,
         kind=kind,
+        code=plan.code,
     )

@@ -53,7 +53,7 @@ def explain_event(
             Cause.OLD_VERSION,
             f"It was written under configuration {event.version} when {config.version} had already changed the "
             "subscribers.",
-            (("sent a `resync`", "clients that were subscribed explicitly"), ("offset", offset)),
+            (("sent a `resync`", "clients that were subscribed explicitly"), ("offset", offset), ("by", event.process)),
         )
         return
     empty = _find_empty_payload(event, binding)
