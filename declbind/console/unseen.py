@@ -39,7 +39,13 @@ UNMARKED = {
     "missing": _("Raw SQL and other programs that %(verbs)s rows of table %(table)s: its triggers are missing."),
     "disabled": _("Raw SQL and other programs that %(verbs)s rows of table %(table)s: its triggers are disabled."),
 }
-VERBS = {"insert": _("insert"), "update": _("update"), "delete": _("delete")}
+VERBS = {
+    "insert": _("insert"),
+    "update": _("update"),
+    "delete": _("delete"),
+    "replace": _("replace"),
+    "truncate": _("truncate"),
+}
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from declbind.core.course import Check
 from declbind.core.errors import ClientError
 from declbind.core.frames import encode_reply
 
-from .words import NOTE, OK, REFUSED, TITLES, WITHOUT_VALUES, hidden_group, write_ticket
+from .words import ACTIONS, NOTE, OK, REFUSED, SIGNS, TITLES, WITHOUT_VALUES, hidden_group
 
 #: Other names of actions.
 ALIASES: Final = {"subscribe": "view", "outbound-update": "outbound"}
@@ -279,7 +279,47 @@ class Trial:
 
     def as_text(self) -> str:
         """Return the whole trial as plain text, for a ticket."""
-        return "\n".join(write_ticket(self))
+        return "\n".join(_lines(self))
+
+
+def _lines(trial: Trial) -> Iterator[str]:
+    """Yield the lines of a whole trial as plain text, for a ticket."""
+    question = trial.question
+    yield _headline(trial)
+    for title, given in ((gettext("values"), question.values), (gettext("params"), question.params)):
+        if given:
+            yield f"  {title}: {json.dumps(given, ensure_ascii=False, default=str)}"
+    width = max((len(step.title) for step in trial.steps), default=0)
+    for step in trial.steps:
+        yield f"{SIGNS[step.verdict]!s:<8} {step.title:<{width}}  {step.text}"
+    if trial.answer:
+        yield gettext("Answer: %(frame)s") % {"frame": trial.answer}
+    for frame in trial.frames:
+        yield gettext("Frame: %(frame)s") % {"frame": frame.text}
+    names = [
+        listener.username or gettext("anonymous") for each in trial.listening for listener in each.audience.listeners
+    ]
+    if names:
+        yield gettext("Received by: %(names)s") % {"names": ", ".join(dict.fromkeys(names))}
+    if trial.rows is not None:
+        yield trial.rows.words()
+        for row in trial.rows.shown:
+            yield f"  {json.dumps(row.pk)}: {json.dumps(row.data, ensure_ascii=False)}"
+    if trial.viewers is not None:
+        yield trial.viewers.words()
+    for part in trial.parts:
+        end = part.refusal
+        yield f"{SIGNS[part.verdict]!s:<8} {part.question.stream}{f': {end.title}: {end.text}' if end else ''}"
+
+
+def _headline(trial: Trial) -> str:
+    question = trial.question
+    stream = question.stream or gettext("(every binding)")
+    asked = [f"{trial.user}: {ACTIONS[question.action]}", gettext("stream %(stream)s") % {"stream": stream}]
+    if question.pk is not None:
+        asked.append(gettext("row %(key)s") % {"key": question.pk})
+    asked.append(gettext("configuration: %(configuration)s") % {"configuration": question.configuration_text})
+    return gettext("Try it: %(question)s") % {"question": ", ".join(asked)}
 
 
 def _without_messages(step: Step) -> Step:

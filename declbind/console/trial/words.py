@@ -1,9 +1,8 @@
-"""The phrases of a trial, and the whole trial as text for a ticket."""
+"""The phrases of a trial."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from django.utils.translation import gettext
@@ -13,8 +12,6 @@ from declbind.core.course import Check
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise as Text
-
-    from .answer import Trial
 
 OK, REFUSED, SKIPPED, NOTE = "ok", "refused", "skipped", "note"
 
@@ -77,43 +74,3 @@ PASSED: Final[Mapping[Check, Text]] = {
 def hidden_group() -> str:
     """Return what replaces the name of a group that contains values of a row."""
     return gettext("(not shown)")
-
-
-def write_ticket(trial: Trial) -> Iterator[str]:
-    """Yield the lines of a whole trial as plain text."""
-    question = trial.question
-    yield _headline(trial)
-    for title, given in ((gettext("values"), question.values), (gettext("params"), question.params)):
-        if given:
-            yield f"  {title}: {json.dumps(given, ensure_ascii=False, default=str)}"
-    width = max((len(step.title) for step in trial.steps), default=0)
-    for step in trial.steps:
-        yield f"{SIGNS[step.verdict]!s:<8} {step.title:<{width}}  {step.text}"
-    if trial.answer:
-        yield gettext("Answer: %(frame)s") % {"frame": trial.answer}
-    for frame in trial.frames:
-        yield gettext("Frame: %(frame)s") % {"frame": frame.text}
-    names = [
-        listener.username or gettext("anonymous") for each in trial.listening for listener in each.audience.listeners
-    ]
-    if names:
-        yield gettext("Received by: %(names)s") % {"names": ", ".join(dict.fromkeys(names))}
-    if trial.rows is not None:
-        yield trial.rows.words()
-        for row in trial.rows.shown:
-            yield f"  {json.dumps(row.pk)}: {json.dumps(row.data, ensure_ascii=False)}"
-    if trial.viewers is not None:
-        yield trial.viewers.words()
-    for part in trial.parts:
-        end = part.refusal
-        yield f"{SIGNS[part.verdict]!s:<8} {part.question.stream}{f': {end.title}: {end.text}' if end else ''}"
-
-
-def _headline(trial: Trial) -> str:
-    question = trial.question
-    stream = question.stream or gettext("(every binding)")
-    asked = [f"{trial.user}: {ACTIONS[question.action]}", gettext("stream %(stream)s") % {"stream": stream}]
-    if question.pk is not None:
-        asked.append(gettext("row %(key)s") % {"key": question.pk})
-    asked.append(gettext("configuration: %(configuration)s") % {"configuration": question.configuration_text})
-    return gettext("Try it: %(question)s") % {"question": ", ".join(asked)}
