@@ -92,7 +92,7 @@ def find_template_texts(source: str) -> Iterator[tuple[str, str, str]]:
 
 
 def find_script_texts(source: str) -> list[str]:
-    """Return the texts of a script."""
+    """Return the texts that the JavaScript ``source`` asks a translation of."""
     return [ast.literal_eval(text) for text in SCRIPT_TEXT.findall(source)]
 
 

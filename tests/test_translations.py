@@ -175,8 +175,10 @@ def test_the_compiled_form_is_read_by_gettext(tmp_path: Path) -> None:
 
 
 def test_texts_that_django_translates_too_are_translated_alike(given: tuple[str, str, Catalog]) -> None:
-    """Django merges all catalogues, and which one wins depends on the order of the apps. A text that means something
-    else here has a context."""
+    """Django merges all catalogues, and the order of the apps decides which one wins.
+
+    A text that means something else here has a context.
+    """
     known: dict[str, set[str]] = {}
     for path in Path(django.__file__).parent.glob(f"**/locale/{given[1]}/LC_MESSAGES/django.mo"):
         with path.open("rb") as file:

@@ -241,25 +241,25 @@ DEEDS: Mapping[str, Deed] = {
         gettext_lazy("see the rows"),
         gettext_lazy("Who may see the rows"),
         gettext_lazy("Permission to see the rows"),
-        gettext_lazy("users with the model's 'Can view' permission"),
+        gettext_lazy("users with the 'Can view' permission"),
     ),
     "create": Deed(
         gettext_lazy("add rows"),
         gettext_lazy("Who may add rows"),
         gettext_lazy("Permission to add rows"),
-        gettext_lazy("users with the model's 'Can add' permission"),
+        gettext_lazy("users with the 'Can add' permission"),
     ),
     "update": Deed(
         gettext_lazy("change rows"),
         gettext_lazy("Who may change rows"),
         gettext_lazy("Permission to change rows"),
-        gettext_lazy("users with the model's 'Can change' permission"),
+        gettext_lazy("users with the 'Can change' permission"),
     ),
     "delete": Deed(
         gettext_lazy("delete rows"),
         gettext_lazy("Who may delete rows"),
         gettext_lazy("Permission to delete rows"),
-        gettext_lazy("users with the model's 'Can delete' permission"),
+        gettext_lazy("users with the 'Can delete' permission"),
     ),
 }
 VIEWING, WRITING = ("view",), ("create", "update", "delete")
@@ -281,7 +281,7 @@ class PermissionsWidget(CompoundWidget):
         for action in self.actions:
             choices = [
                 (DEFAULT, DEEDS[action].default),
-                (EVERYONE, gettext_lazy("everyone, including visitors who are not logged in")),
+                (EVERYONE, gettext_lazy("everyone, even without a login")),
                 (AUTHENTICATED, gettext_lazy("every user who is logged in")),
                 (STAFF, gettext_lazy("every staff user")),
                 (NOBODY, gettext_lazy("nobody")),

@@ -76,8 +76,8 @@ function put(rows) {
       body.prepend(row);
     }
   }
-  while (body.rows.length > maxRows) body.lastElementChild.remove();
   fold();
+  trim();
   find("nothing").hidden = body.rows.length > 0;
 }
 
@@ -105,6 +105,20 @@ function fold() {
       more.textContent = text("{count} more like it", { count: rows.length - alike });
     });
   }
+}
+
+/** Keep the table short. Rows that are only counted go first, so that a busy stream does not push out the others. */
+function trim() {
+  let over = body.rows.length - maxRows;
+  if (over <= 0) return;
+  for (const row of [...body.rows].reverse()) {
+    if (over <= 0) break;
+    if (!row.hidden) continue;
+    row.remove();
+    over -= 1;
+  }
+  while (body.rows.length > maxRows) body.lastElementChild.remove();
+  fold();
 }
 
 function passOver(count, from) {
