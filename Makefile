@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 SET_UP := .venv/.installed-
 
-.PHONY: help demo docs test quick coverage compat guests bench soak fuzz lint types release-check mariadb programs clean
+.PHONY: help demo docs test quick coverage messages compat guests bench soak fuzz lint types release-check mariadb programs clean
 
 help:
 	@echo "make demo    run the example site and print where it is"
@@ -23,6 +23,7 @@ help:
 	@echo "make test    lint, types and all tests, on the oldest and newest Python and Django, on each database, with a browser"
 	@echo "make quick   lint, types and the tests that need no server, in less than a minute after set-up"
 	@echo "make coverage  run the tests on SQLite and list the lines that no test reaches"
+	@echo "make messages  bring the catalogues of translations up to date, and compile them"
 	@echo "make compat  run one course over every supported server, database and store, and write docs/compatibility.md"
 	@echo "make guests  test capture beside third-party packages, and write the table of docs/capture.md"
 	@echo "make bench   compare with peers and with the limits of server and machine"
@@ -56,6 +57,9 @@ coverage: programs
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest -q $(ARGS)
 	@$(BIN)/coverage report
+
+messages: $(SET_UP)test
+	@$(BIN)/python -m tests.messages
 
 compat: programs
 	@.ci/programs compat

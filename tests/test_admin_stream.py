@@ -249,6 +249,20 @@ async def test_a_stream_holds_the_watch_and_obeys_the_filters(monkeypatch):
     await pushed.close()
 
 
+@pytest.mark.parametrize("is_broken", [False, True])
+async def test_a_stream_is_in_the_language_of_its_viewer(is_broken, monkeypatch):
+    """Its rows and charts are made in threads that know nothing of the request; without its language they are not."""
+    if is_broken:
+        monkeypatch.setattr(stream.Viewer, "_speak", lambda viewer, function, *args: function(*args))
+    client = AsyncClient()
+    await in_thread(client.force_login, await in_thread(make_watcher))
+    query = {"cursor": await in_thread(cursor_now)}
+    pushed = Stream(await client.get(STREAM, query, headers={"accept-language": "de"}))
+    data = await pushed.until("rows", lambda data: "charts" in data)
+    assert ("Pro Sekunde" in data["charts"]) is not is_broken
+    await pushed.close()
+
+
 async def test_a_silent_stream_sends_comments(monkeypatch):
     """A proxy closes an idle connection."""
     monkeypatch.setattr(stream, "EXTRAS_SECONDS", 1000.0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlencode
 
-from django.contrib.humanize.templatetags.humanize import naturaltime
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
@@ -13,6 +12,7 @@ from django.utils.translation import ngettext
 
 from admin_ui.bindings.summary import Summary, describe_source
 from admin_ui.common import phrases, screen
+from admin_ui.common.ages import describe_age
 from admin_ui.common.charts import sparkline
 from declbind.console.overview import Drift
 from declbind.console.times import format_time
@@ -167,7 +167,7 @@ def changed_cell(revision: BindingRevision | None, link: str = "") -> SafeString
         '<time datetime="{}" title="{}">{}</time>',
         screen.local(revision.created_at).isoformat(timespec="seconds"),
         format_time(revision.created_at),
-        naturaltime(revision.created_at),
+        describe_age(revision.created_at),
     )
     text = format_html('<a href="{}">{}</a>', link, text) if link else text
     author = revision.author_name or _("a command or a program")

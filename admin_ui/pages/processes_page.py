@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from django.contrib.humanize.templatetags.humanize import naturaltime
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
 
 from admin_ui.common import screen
+from admin_ui.common.ages import describe_age
 from admin_ui.common.screen import RecordAdmin
 from declbind.console.processes import load_processes
 from declbind.console.shown import sees_all
@@ -35,6 +35,8 @@ def processes_view(model_admin: screen.RecordAdmin, request: HttpRequest) -> Htt
         "processes.html",
         _("Processes"),
         found=found,
-        rows=[(process, naturaltime(process.started_at), naturaltime(process.seen_at)) for process in found.processes],
+        rows=[
+            (process, describe_age(process.started_at), describe_age(process.seen_at)) for process in found.processes
+        ],
         may_see_bindings=model_admin.has_view_permission(request),
     )

@@ -15,6 +15,7 @@ from typing import Any
 
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.utils import translation
 
 from admin_ui.common import screen
 from admin_ui.common.screen import RecordAdmin
@@ -66,6 +67,7 @@ class Viewer:
 
     def __init__(self, model_admin: RecordAdmin, request: HttpRequest) -> None:
         self._admin, self._request = model_admin, request
+        self._language = translation.get_language()
         scope = {"user": request.user, "session": getattr(request, "session", None)}
         if tenancy.is_on():
             # The site's middleware has loaded the user in the tenant of the connection.
@@ -74,8 +76,13 @@ class Viewer:
         self.answers = Answers(model_admin, self._wanted(request.user))
 
     async def ask(self, hub: LiveHub, function: Callable[..., Any], *args: object) -> Any:
-        """Call one of the methods in a thread of the hub, in the tenant of the viewer."""
-        return await hub.requests.run(tenancy.run_in, self._identity.tenant, function, *args)
+        """Call one of the methods in a thread of the hub, in the tenant and the language of the viewer."""
+        return await hub.requests.run(tenancy.run_in, self._identity.tenant, self._speak, function, *args)
+
+    def _speak(self, function: Callable[..., Any], *args: object) -> Any:
+        # A thread of the hub knows nothing of the request.
+        with translation.override(self._language):
+            return function(*args)
 
     def _wanted(self, user: Operator) -> Wanted:
         visible = VisibleRows(self._admin.admin_site, self._request)
