@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
 from declbind.code_digest import digest_code
 from declbind.conf import settings
 from declbind.console.processes import Processes, load_processes
@@ -31,8 +34,8 @@ from .stored_row import data_names
 MAX_EVENTS, MAX_REVISIONS = 2_000, 500
 #: The least time after an edit from which a process that has not read it counts as old.
 PATIENCE = timedelta(seconds=10)
-RESTART = "Restart that process, and save the row again."
-REPEAT = "Whether this process wrote the row. Restart it, and repeat the write."
+RESTART = _("Restart that process, and save the row again.")
+REPEAT = _("Whether this process wrote the row. Restart it, and repeat the write.")
 
 
 @dataclass(frozen=True)
@@ -87,16 +90,19 @@ class Present:
         patience = max(PATIENCE, timedelta(seconds=3 * settings.VERSION_CHECK_SECONDS))
         edit = next((one for one in self.versions if one[0] <= event.created_at - patience), None)
         if edit is not None and event.version < edit[1] and not self._is_later(edit[1], event):
-            return Age(
-                f"with version {event.version} of the configuration, although {edit[1]} had been in force since "
-                f"{format_time(edit[0])}",
-                Certainty.CERTAIN,
-                is_version=True,
+            text = gettext(
+                "with version %(old)s of the configuration, although %(new)s had been in force since %(time)s"
             )
+            words = {"old": event.version, "new": edit[1], "time": format_time(edit[0])}
+            return Age(text % words, Certainty.CERTAIN, is_version=True)
         if event.code == self.code:
             return None
-        whose = "the processes that serve sockets" if self.processes.usual_code else "the process that answers this"
-        return Age(f"with other models, files or binding classes than {whose}", self._was_there(event))
+        text = (
+            gettext("with other models, files or binding classes than the processes that serve sockets")
+            if self.processes.usual_code
+            else gettext("with other models, files or binding classes than the process that answers this")
+        )
+        return Age(text, self._was_there(event))
 
     def _is_later(self, version: int, event: Event) -> bool:
         """Return whether the log has an edit after an event, which the clocks of two hosts may show the other way."""
@@ -110,11 +116,11 @@ def explain_old_processes(present: Present) -> Iterator[Answer]:
         if process.fault:
             yield likely(
                 Cause.OLD_CODE,
-                f"Process {process.name} {process.fault}.",
-                "Whether this process wrote the row, or served the user.",
-                ("running since", process.started_at),
-                ("configuration version", process.version),
-                ("hash of its bindings", process.digest),
+                gettext("Process %(process)s %(fault)s.") % {"process": process.name, "fault": process.fault},
+                gettext("Whether this process wrote the row, or served the user."),
+                (gettext("running since"), process.started_at),
+                (gettext("configuration version"), process.version),
+                (gettext("hash of its bindings"), process.digest),
             )
 
 
@@ -132,15 +138,17 @@ def explain_old_writers(present: Present) -> Iterator[Answer]:
         if age is None or name in served:
             continue
         cause = Cause.OLD_VERSION if age.is_version else Cause.OLD_CODE
-        text = f"Process {_name(event)} made its last event, at {format_time(event.created_at)}, {age.text}."
-        evidence = (("stream of that event", event.stream), ("offset", offset_of(event)))
+        text = gettext("Process %(process)s made its last event, at %(time)s, %(how)s.") % {
+            "process": _name(event),
+            "time": format_time(event.created_at),
+            "how": age.text,
+        }
+        evidence = ((gettext("stream of that event"), event.stream), (gettext("offset"), offset_of(event)))
         if age.certainty is not Certainty.CANNOT_TELL:
-            yield likely(cause, text, REPEAT, *evidence, advice=RESTART)
+            yield likely(cause, text, str(REPEAT), *evidence, advice=str(RESTART))
         else:
-            yield cannot_tell(
-                cause, text, "When the present code was deployed, and whether this process still runs.", *evidence,
-                advice=RESTART,
-            )  # fmt: skip
+            missing = gettext("When the present code was deployed, and whether this process still runs.")
+            yield cannot_tell(cause, text, missing, *evidence, advice=str(RESTART))
 
 
 def explain_maker(case: Case, event: Event, present: Present) -> Answer | None:
@@ -153,25 +161,30 @@ def explain_maker(case: Case, event: Event, present: Present) -> Answer | None:
     differs: list[tuple[str, object]] = []
     # Only then do the row's present groups say which ones it had.
     if groups and case.is_unchanged and groups != set(case.groups):
-        differs += [("groups it went to", sorted(groups)), ("groups it has now", sorted(case.groups))]
+        differs.append((gettext("groups it went to"), sorted(groups)))
+        differs.append((gettext("groups it has now"), sorted(case.groups)))
     if named is not None and present_names is not None and named != present_names:
-        differs += [("fields it has", sorted(named)), ("fields it would have now", sorted(present_names))]
+        differs.append((gettext("fields it has"), sorted(named)))
+        differs.append((gettext("fields it would have now"), sorted(present_names)))
     if not differs:
         return None
     cause = Cause.OLD_VERSION if age.is_version else Cause.OLD_CODE
+    text = gettext("The event was made by process %(process)s %(how)s.")
     answer = Answer(
         cause,
-        f"The event was made by process {_name(event)} {age.text}.",
-        (*differs, ("offset", offset_of(event))),
-        advice=RESTART,
+        text % {"process": _name(event), "how": age.text},
+        (*differs, (gettext("offset"), offset_of(event))),
+        advice=str(RESTART),
     )
     if age.certainty is not Certainty.CERTAIN:
-        return answer.weaken("When the present code was deployed.", age.certainty)
+        return answer.weaken(gettext("When the present code was deployed."), age.certainty)
     if case.binding.runs_code():
-        return answer.weaken("Code of the binding makes its groups and fields, and may depend on more than the row.")
+        return answer.weaken(
+            gettext("Code of the binding makes its groups and fields, and may depend on more than the row.")
+        )
     return answer
 
 
 def _name(event: Event) -> str:
     writer = describe_writer("", event.origin)
-    return f"{event.process or 'unknown'} ({writer})"
+    return f"{event.process or gettext('unknown')} ({writer})"
