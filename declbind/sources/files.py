@@ -65,12 +65,12 @@ def load_file(path: Path, where: str) -> list[SourceItem]:
         # An editor on Windows may have written a byte order mark.
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        text = _(
+        fault = _(
             "Expected a JSON file in UTF-8 at %(where)s, got one that cannot be read: %(error)s.",
             where=where,
             error=str(error),
         )
-        return [_unreadable(where, text)]
+        return [_unreadable(where, fault)]
     return load_text(text, where)
 
 
