@@ -10,7 +10,7 @@ class DeclbindConfig(AppConfig):
     """The application config. It loads the bindings of files and classes and installs capture, without any query."""
 
     name = "declbind"
-    verbose_name = gettext_lazy("Bindings")
+    verbose_name = gettext_lazy("Data binding")
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:

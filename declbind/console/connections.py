@@ -20,6 +20,16 @@ from .shown import shown
 from .stored import read_subscriptions
 
 PAGE_ROWS = 100
+#: Why a subscription ended, by the reason in the table of connections.
+ENDS = {
+    "permission": _("the user may no longer view the rows"),
+    "disabled": _("the binding was disabled"),
+    "removed": _("the binding was removed"),
+    "changed": _("the groups of the binding were changed"),
+    "client": _("the client unsubscribed"),
+    "closed": _("the connection was closed"),
+    "resync": _("events were missed, and the client was asked to take a snapshot"),
+}
 _LOGINS = {
     "": _("nothing"),
     "session": _("a session"),
@@ -37,6 +47,11 @@ class ListedSubscription:
     until: int | None
     after: int
     reason: str
+
+    @property
+    def end(self) -> str:
+        """Return why it ended in words; "" while it lasts."""
+        return str(ENDS.get(self.reason, self.reason)) if self.until is not None else ""
 
     def covers(self, offset: int) -> bool:
         """Return whether an event lies in the subscription's range."""

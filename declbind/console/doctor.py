@@ -45,6 +45,7 @@ def examine(using: str, seconds: float | None = None) -> list[Finding]:
     parts: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
         ("settings", _settings),
         ("application", surroundings.find_application),
+        ("server", _server),
         ("classes", surroundings.find_classes),
         ("database", lambda: _database(using)),
         ("channel layer", _channel_layer),
@@ -57,6 +58,7 @@ def examine(using: str, seconds: float | None = None) -> list[Finding]:
             ("snapshots", lambda: surroundings.find_large_groups(using)),
             ("files", lambda: surroundings.find_changed_files(using)),
             ("processes", lambda: _processes(using)),
+            ("code", lambda: surroundings.find_old_code(using)),
             ("errors", lambda: _errors(using)),
         ]
     for name, part in parts:
@@ -106,7 +108,10 @@ def _migrations(using: str) -> Iterator[Finding]:
 
 
 def _settings() -> Iterator[Finding]:
-    messages = [*checks.check_settings(), *checks.check_installation(), *checks.check_sessions()]
+    messages = [
+        *checks.check_settings(), *checks.check_installation(), *checks.check_sessions(), *checks.check_tokens(),
+        *checks.check_tenants(),
+    ]  # fmt: skip
     for message in messages:
         level: Level = "bad" if message.is_serious() else "note"
         yield Finding("settings", level, f"{message.id}: {message.msg}", message.hint or "")
@@ -121,12 +126,20 @@ def _settings() -> Iterator[Finding]:
         )
 
 
+def _server() -> Iterator[Finding]:
+    """Yield what is known of the options of the ASGI server, without asking one."""
+    for message in [*checks.check_message_size(), *checks.check_origins()]:
+        yield Finding("server", "note", f"{message.id}: {message.msg}", message.hint or "")
+
+
 def _database(using: str) -> Iterator[Finding]:
     connection = connections[using]
     if in_memory := describe_memory(using):
         advice = gettext('Set DATABASES to a file, such as BASE_DIR / "db.sqlite3".')
         yield Finding("database", "bad", str(in_memory), advice)
         return
+    for message in checks.check_pool():
+        yield Finding("database", "note", f"{message.id}: {message.msg}", message.hint or "")
     if connection.vendor != "sqlite":
         text = gettext("Database %(database)r is %(product)s.")
         yield Finding("database", "ok", text % {"database": using, "product": connection.display_name})

@@ -19,6 +19,7 @@ TITLES: Final = {
     "capture": _("capture"),
     "channel layer": _("channel layer"),
     "classes": _("classes"),
+    "code": _("code"),
     "database": _("database"),
     "debug": _("debug"),
     "errors": _("errors"),
@@ -28,6 +29,7 @@ TITLES: Final = {
     "processes": _("processes"),
     "secrets": _("secrets"),
     "sequencer": _("sequencer"),
+    "server": _("server"),
     "settings": _("settings"),
     "snapshots": _("snapshots"),
 }

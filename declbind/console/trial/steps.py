@@ -175,13 +175,15 @@ class StepDescriptions:
             text = gettext("Sent: %(names)s. All of them are writable.") % {"names": sent}
             return Step(name, OK, text, self._writable())
         if name == Check.GROUP and isinstance(course, Grant):
+            params = json.loads(json.dumps(dict(course.params), default=str))
             text = (
-                gettext("The subscription is to the group %(group)s, by the params %(params)s.")
-                if course.params
+                gettext("The subscription is to the group %(group)s (%(params)s).")
+                if params
                 else gettext("The subscription is to the group %(group)s.")
             )
-            words = {"group": course.group, "params": json.dumps(dict(course.params), default=str)}
-            return Step(name, OK, text % words, {"group": course.group})
+            given = ", ".join(f"{key} = {json.dumps(value)}" for key, value in params.items())
+            words = {"group": course.group, "params": given}
+            return Step(name, OK, text % words, {"group": course.group, "params": params})
         return Step(name, OK, self._words(name), self._place() if name == Check.BINDING else {})
 
     def _words(self, name: Check) -> str:

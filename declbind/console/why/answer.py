@@ -26,6 +26,8 @@ class Answer:
     advice: str = ""
     certainty: Certainty = Certainty.CERTAIN
     settle: str = ""
+    #: The action of the client's request that the answer is about, "" for none.
+    request: str = ""
 
     @property
     def remedy(self) -> str:

@@ -107,6 +107,13 @@ class Cause(Enum):
     REFUSED = Meaning(
         _("The subscription was refused."), _("Grant the permission that the rule requires, or change the rule.")
     )
+    WRITE_REFUSED = Meaning(
+        _("A client's request to write the row was refused, so nothing was stored."),
+        _(
+            "Try the same on the page 'Try it', which names the rule. Then grant what it requires, or correct the "
+            "request."
+        ),
+    )
     REVOKED = Meaning(
         _("The permission was revoked before this change."), _("Grant it again, and let the client subscribe again.")
     )

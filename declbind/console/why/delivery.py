@@ -37,13 +37,6 @@ ENDS = {
     "changed": Cause.NOT_SUBSCRIBED,
     "client": Cause.NOT_SUBSCRIBED,
 }
-END_WORDS = {
-    "permission": _("permission"),
-    "disabled": _("disabled"),
-    "removed": _("removed"),
-    "changed": _("changed"),
-    "client": _("client"),
-}
 #: How a frame, or the request to take a snapshot, went to a connection.
 FRAME_SENT = {
     "sent": _("It was sent with offset %(offset)s."),
@@ -152,8 +145,9 @@ def _explain_connection(
         # The subscription that ended last says why there was none at the change.
         last = max(ended, key=lambda subscription: subscription.until or 0)
         cause = ENDS.get(last.reason, Cause.NOT_SUBSCRIBED)
-        text = gettext("Its subscription to %(group)s ended at offset %(offset)s. Reason: %(reason)s.")
-        return answer(cause, text % {"group": last.group, "offset": last.until, "reason": describe_end(last.reason)})
+        text = gettext("Its subscription to %(group)s had ended before: %(reason)s.")
+        ended_at = (gettext("ended at offset"), last.until)
+        return answer(cause, text % {"group": last.group, "reason": last.end}, ended_at)
     later = [subscription for subscription in mine if subscription.after >= offset]
     if later:
         first = min(later, key=lambda subscription: subscription.after)
@@ -188,11 +182,6 @@ def _explain_connection(
         )
         return absent.weaken(doubt % {"process": connection.process, "count": dropped})
     return absent
-
-
-def describe_end(reason: str) -> str:
-    """Return in words why a subscription ended."""
-    return str(END_WORDS.get(reason, reason))
 
 
 def _answer(connection: ListedConnection, cause: Cause, text: str, *evidence: tuple[str, object]) -> Answer:

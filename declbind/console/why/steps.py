@@ -39,6 +39,7 @@ _LOOKS: dict[Cause, str] = {
     Cause.NO_LOGIN: "doctor",
     Cause.NOT_THEIRS: "rights",
     Cause.REFUSED: "rights",
+    Cause.WRITE_REFUSED: "write",
     Cause.REVOKED: "rights",
     Cause.KICKED: "connections",
     Cause.ORIGIN: "refusals",
@@ -72,6 +73,7 @@ def find_step(answer: Answer, question: Question) -> NextStep:
     stream, row, user = question.stream, question.row, question.user
     who = f" --user {shlex.quote(user)}" if user and user != ANONYMOUS else ""
     quoted, key = shlex.quote(stream), shlex.quote(row)
+    write = answer.request or "update"
     steps: dict[str, tuple[str, Page, dict[str, str], str]] = {
         "bindings": (gettext("The list of bindings"), "changelist", {}, "list"),
         "binding": (
@@ -100,6 +102,10 @@ def find_step(answer: Answer, question: Question) -> NextStep:
         "rights": (
             gettext("Try what this user sees"), "try", {"stream": stream, "row": row, "who": user, "action": "view"},
             f"try {quoted}{who}" + (f" --pk {key}" if row else ""),
+        ),
+        "write": (
+            gettext("Try this request"), "try", {"stream": stream, "row": row, "who": user, "action": write},
+            f"try {quoted}{who} --action {write}" + (f" --pk {key}" if row else ""),
         ),
         "refusals": (gettext("Refused requests and connections"), "live", {"only": "refused"}, "tail --refused"),
         "processes": (gettext("The processes"), "processes", {}, "processes"),
