@@ -54,7 +54,7 @@ def examine(using: str, seconds: float | None = None) -> list[Finding]:
             ("snapshots", lambda: surroundings.find_large_groups(using)),
             ("files", lambda: surroundings.find_changed_files(using)),
             ("processes", lambda: process_findings.find_processes(using)),
-            ("code", lambda: process_findings.find_old_code(using)),
+            ("code", lambda: surroundings.find_old_code(using)),
             ("errors", lambda: process_findings.find_errors(using)),
         ]
     for name, part in parts:

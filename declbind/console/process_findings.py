@@ -12,7 +12,6 @@ from declbind.conf import settings
 from declbind.models import Configuration, Node, Traffic
 
 from .finding import PATIENCE_SECONDS, Finding
-from .old_code import Present, describe_old_writer
 
 
 def find_processes(using: str) -> Iterator[Finding]:
@@ -72,24 +71,6 @@ def _process_faults(node: Node) -> Iterator[Finding]:
         yield Finding("processes", "note", text % {"process": node, "count": node.dropped}, advice)
     if node.last_error:
         yield Finding("processes", "bad", f"{node}: {node.last_error}", gettext("Read the log of that process."))
-
-
-def find_old_code(using: str) -> Iterator[Finding]:
-    """Yield the processes whose code or configuration is not that of the others, with and without sockets."""
-    present = Present.load(using)
-    for process in present.processes.live:
-        # Versions are reported above, with the time that a process may take to read one.
-        if process.fault and process.version == present.processes.version:
-            yield Finding(
-                "code", "bad", f"{process.name} {process.fault}.", gettext("Restart it with the present code.")
-            )
-    for event, age in present.find_old_writers():
-        yield Finding(
-            "code",
-            "note" if age.is_sure is None else "bad",
-            describe_old_writer(event, age),
-            gettext("Restart it if it still runs: what it writes is sent by its old bindings, or not at all."),
-        )
 
 
 def find_errors(using: str) -> Iterator[Finding]:
