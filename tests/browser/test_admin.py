@@ -11,6 +11,7 @@ from example_site.blog.models import Blog, Post
 from tests.browser.console import PICTURES, overflow, take_picture, unfold
 from tests.console_forms import LIST, POST, save, spoil
 
+
 def take_pictures(page, name):
     """Take pictures of a page in light and dark, wide and narrow."""
     if not PICTURES:
