@@ -178,18 +178,24 @@ def test_why_is_found_in_four_steps(site: DjangoServer, root: User, browser: Bro
         assert person.count <= 4
 
 
-def test_why_is_two_steps_from_a_row_of_the_traffic(
-    site: DjangoServer, root: User, browser: Browser, expect: Expect
+@pytest.mark.parametrize(
+    ("kind", "title"), [("out", ""), ("refused", "A client's request to write the row was refused")]
+)
+def test_why_is_found_in_two_steps_from_the_index(
+    site: DjangoServer, root: User, browser: Browser, expect: Expect, kind: str, title: str
 ) -> None:
-    """Open the row, and follow its link."""
+    """Open the live traffic, and follow the link of a row. Everything is filled in."""
     fill_console()
     with opened(browser, site.url, root) as page:
-        page.goto(f"{site.url}{LIST}live/?only=refused")
+        page.goto(f"{site.url}/admin/")
         person = Interactions(page)
-        person.click("tr.declbind-row-refused summary")
-        person.click("tr.declbind-row-refused a.declbind-why-link")
+        person.click("#content-main a:has-text('Live traffic')")
+        person.click(f"tr.declbind-row-{kind}:has-text('articles') a.declbind-why-link")
         expect(page.locator(".declbind-answer").first).to_be_visible()
-        assert person.count <= 4
+        expect(page.locator("[name=stream]")).to_have_value("articles")
+        expect(page.locator("[name=row]")).not_to_have_value("")
+        expect(page.locator(".declbind-answer h2").first).to_contain_text(title)
+        assert person.count <= 2
 
 
 def test_a_model_is_bound_in_five_steps(site: DjangoServer, root: User, browser: Browser, expect: Expect) -> None:
@@ -237,7 +243,7 @@ def test_a_widening_is_rolled_back_in_two_steps_too(
         person = Interactions(page)
         person.click("#result_list tr:has-text('articles') .field-changed a")
         button = page.locator(f"form[action*='rollback/{old.pk}/'] button")
-        expect(button).to_contain_text("opens more than before")
+        expect(button).to_contain_text("gives more access than before")
         take_picture(page, "roll-back-opening")
         person.click(f"form[action*='rollback/{old.pk}/'] button")
         expect(page.locator(".success")).to_be_visible()

@@ -14,8 +14,11 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
 from django.utils import timezone
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from declbind.console.connections import describe_connections
+from declbind.console.old_code import Present
 from declbind.console.shown import shown
 from declbind.console.times import format_distance, format_time
 from declbind.console.withheld import load_withheld
@@ -26,13 +29,14 @@ from .answer import Answer
 from .case import Case
 from .causes import Cause
 from .certainty import Certainty
-from .code import explain_old_processes
+from .code import explain_maker, explain_old_processes, explain_old_writers
 from .delivery import explain_event
 from .events import groups_of, offset_at, offset_of
 from .explanation import Explanation
 from .failures import explain_failure
 from .missed import explain_bulk, explain_missed_write
 from .question import WINDOW, Question
+from .refusals import explain_refused_write
 from .rights import explain_rights
 from .silence import explain_quiet, explain_silence
 from .standing import explain_standing
@@ -50,7 +54,8 @@ MAX_PAST = 100
 BY_OLD_CODE = frozenset(
     {Cause.NOT_CAPTURED, Cause.NOT_SUBSCRIBED, Cause.REFUSED, Cause.UNEXPLAINED, Cause.NO_BINDING, Cause.OLD_VERSION}
 )
-NAME_THE_OFFSET = "Name the offset of the change, which the browser's network tab and the live page show."
+OLD = frozenset({Cause.OLD_CODE, Cause.OLD_VERSION})
+NAME_THE_OFFSET = _("Name the offset of the change, which the browser's network tab and the live page show.")
 
 
 def explain(question: Question, using: str) -> Explanation:
@@ -61,8 +66,17 @@ def explain(question: Question, using: str) -> Explanation:
     case = Case.open(question, using)
     answers = list(_find_answers(case))
     if not case.is_named and any(answer.cause in BY_OLD_CODE for answer in answers):
-        answers += explain_old_processes(using)
-    return Explanation(question, tuple(_order(answers)), case.event, case.neighbours.before, case.neighbours.after)
+        present = Present.load(using)
+        answers += explain_old_processes(present)
+        if not any(answer.cause in OLD for answer in answers):
+            answers += explain_old_writers(present)
+    # A request that was refused made no change, so none is shown as the one in question.
+    event = None if answers and _is_refusal(answers[0]) else case.event
+    return Explanation(question, tuple(_order(answers)), event, case.neighbours.before, case.neighbours.after)
+
+
+def _is_refusal(answer: Answer) -> bool:
+    return answer.cause is Cause.WRITE_REFUSED and answer.certainty is Certainty.CERTAIN
 
 
 def _order(answers: Iterable[Answer]) -> list[Answer]:
@@ -74,6 +88,11 @@ def _order(answers: Iterable[Answer]) -> list[Answer]:
 
 
 def _find_answers(case: Case) -> Iterator[Answer]:
+    refusal = explain_refused_write(case)
+    if refusal is not None:
+        yield refusal
+        if _is_refusal(refusal):
+            return
     stranger = explain_unknown_user(case.question.user, case.using)
     if stranger is not None:
         yield stranger
@@ -93,13 +112,13 @@ def _find_answers(case: Case) -> Iterator[Answer]:
         return
     yield from _explain_change(case, case.event, stranger is not None, failure)
     if held_back := load_withheld(case.using, case.question.stream).get(case.question.stream):
-        yield Answer(Cause.HELD_BACK, held_back, certainty=Certainty.LIKELY, settle=NAME_THE_OFFSET)
+        yield Answer(Cause.HELD_BACK, held_back, certainty=Certainty.LIKELY, settle=str(NAME_THE_OFFSET))
 
 
 def _weaken_all(answers: list[Answer], failure: Answer | None) -> Iterator[Answer]:
     """Yield what the stored row shows, which a fault of the binding explains as well."""
     for answer in answers:
-        yield answer if failure is None else answer.weaken("The fault of the binding may explain this.")
+        yield answer if failure is None else answer.weaken(gettext("The fault of the binding may explain this."))
 
 
 def _explain_change(case: Case, event: Event, is_stranger: bool, failure: Answer | None) -> Iterator[Answer]:
@@ -109,6 +128,7 @@ def _explain_change(case: Case, event: Event, is_stranger: bool, failure: Answer
     if not is_stranger:
         delivered = list(explain_event(event, question.user, question.connection, case.binding, case.using))
         delivered = explain_rights(case, delivered)
+        delivered = _explain_maker(case, event, delivered)
     delivered = list(_weaken_fresh(case, event, delivered))
     if case.is_named:
         yield from delivered
@@ -116,10 +136,10 @@ def _explain_change(case: Case, event: Event, is_stranger: bool, failure: Answer
     missed = list(_weaken_all(list(explain_missed_write(case)), failure)) if case.binding is not None else []
     standing = [answer for answer in explain_standing(case) if case.at is not None or case.binding is None]
     yield from missed
-    yield from (answer.weaken("The change in the log may be the one in question.") for answer in standing)
+    yield from (answer.weaken(gettext("The change in the log may be the one in question.")) for answer in standing)
     weighed = list(_weigh(case, event, delivered))
     if missed:
-        weighed = [answer.weaken("The row was written again since this change.") for answer in weighed]
+        weighed = [answer.weaken(gettext("The row was written again since this change.")) for answer in weighed]
     quiet = [] if missed or case.binding is None or not case.is_unchanged else list(explain_quiet(case))
     if any(answer.certainty is Certainty.CERTAIN for answer in weighed):
         quiet = []
@@ -131,21 +151,33 @@ def _explain_change(case: Case, event: Event, is_stranger: bool, failure: Answer
         yield from weighed
 
 
+def _explain_maker(case: Case, event: Event, answers: list[Answer]) -> list[Answer]:
+    """Return answers about an event, with the process that made it if its code or configuration was another one."""
+    made = explain_maker(case, event, Present.load(case.using))
+    if made is None or any(answer.cause is Cause.OLD_VERSION for answer in answers):
+        return answers
+    has_sent = any(answer.cause is Cause.SENT for answer in answers)
+    return [*answers, made] if has_sent else [made, *answers]
+
+
 def _weaken_fresh(case: Case, event: Event, answers: list[Answer]) -> Iterator[Answer]:
     """Yield answers about connections, which may be older than what they are asked about."""
     newest = max(filter(None, (event.created_at, case.at if not case.is_named else None)))
     is_fresh = timezone.now() - newest < FRESH
     for answer in answers:
         if is_fresh and answer.cause in BY_CONNECTIONS:
-            yield answer.weaken("Ask again in a few seconds: the processes store their connections once a second.")
+            yield answer.weaken(
+                gettext("Ask again in a few seconds: the processes store their connections once a second.")
+            )
         else:
             yield answer
 
 
 def _other_write(case: Case, event: Event) -> str:
     if case.at is None:
-        return f"Name the time, if another write than that of {format_time(event.created_at)} is meant."
-    return NAME_THE_OFFSET
+        text = gettext("Name the time, if another write than that of %(time)s is meant.")
+        return text % {"time": format_time(event.created_at)}
+    return str(NAME_THE_OFFSET)
 
 
 def _weigh(case: Case, event: Event, answers: list[Answer]) -> Iterator[Answer]:
@@ -153,11 +185,16 @@ def _weigh(case: Case, event: Event, answers: list[Answer]) -> Iterator[Answer]:
     has_sent = any(answer.cause is Cause.SENT for answer in answers)
     is_steady = not has_sent and _is_steady(case, event)
     if case.at is None:
-        doubt = f"The last change in the log, of {format_time(event.created_at)}, is taken. {NAME_THE_OFFSET}"
+        doubt = gettext("The last change in the log, of %(time)s, is taken.")
+        doubt %= {"time": format_time(event.created_at)}
     else:
-        side = "before" if event.created_at <= case.at else "after"
-        far = format_distance(event.created_at - case.at)
-        doubt = f"The change in the log is {far} {side} the time asked. {NAME_THE_OFFSET}"
+        doubt = (
+            gettext("The change in the log is %(distance)s before the time asked.")
+            if event.created_at <= case.at
+            else gettext("The change in the log is %(distance)s after the time asked.")
+        )
+        doubt %= {"distance": format_distance(event.created_at - case.at)}
+    doubt = f"{doubt} {NAME_THE_OFFSET}"
     for answer in answers:
         if answer.cause in OF_THE_LOG or (is_steady and answer.cause is not Cause.OLD_VERSION):
             yield answer

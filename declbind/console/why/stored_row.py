@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils.translation import gettext
+
 from declbind import value_validation
 from declbind.bindings import Binding
 from declbind.console.stored import read_json
@@ -43,7 +45,7 @@ def row_groups(bound: Binding, row: Any) -> list[str]:
     try:
         return list(bound.group_names(row))
     except Exception as error:  # the project's code; its failure is an answer too
-        return [f"(fails: {type(error).__name__})"]
+        return [gettext("(fails: %(error)s)") % {"error": type(error).__name__}]
 
 
 def compare(
@@ -58,7 +60,7 @@ def compare(
     if not isinstance(told, dict):
         return None
     if latest.kind == Event.GONE:
-        return Comparison(tuple(sorted(told)) or ("the row",), True)
+        return Comparison(tuple(sorted(told)) or (gettext("the row"),), True)
     try:
         stored = json.loads(encode_value(binding(using=using).outgoing_data(row)))
     except Exception:  # the project's code, whose failure a trial shows
@@ -68,6 +70,21 @@ def compare(
         return None
     names = sorted(name for name in stored if name in told and stored[name] != told[name])
     return Comparison(tuple(names), not binding.runs_code() and not (has_changed and not names))
+
+
+def data_names(
+    binding: type[Binding], row: Any | None, event: Event, using: str
+) -> tuple[set[str] | None, set[str] | None]:
+    """Return the names in the data of an event, and those that it would have now; ``None`` if they are unknown."""
+    told = read_json(event.data)
+    if not isinstance(told, dict) or not told:
+        return None, None
+    if row is None:
+        return set(told), None if binding.runs_code() else {field.name for field in binding.bound_fields()}
+    try:
+        return set(told), set(json.loads(encode_value(binding(using=using).outgoing_data(row))))
+    except Exception:  # the project's code, whose failure a trial shows
+        return set(told), None
 
 
 def says_it_is_there(latest: Event, definitions: Definitions) -> bool:
