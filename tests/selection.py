@@ -45,7 +45,10 @@ SERVERS = {
     "typed",
 }
 #: Other modules whose tests start processes by themselves.
-PROCESSES = {"test_admin_snippets", "test_live_start", "test_sequencer", "test_servers", "test_tenants"}
+PROCESSES = {
+    "test_admin_snippets", "test_live_endings", "test_live_reading", "test_live_start", "test_loop", "test_sequencer",
+    "test_servers", "test_tenants",
+}  # fmt: skip
 SERVER_FIXTURES = {"django_server", "mariadb_process", "postgres_process", "redis_process"}
 NOT_QUICK = FAULTS | SERVERS | PROCESSES | {"browser"}
 #: The log, the sequencer, each kind of write, keys and values, sockets, and operators' data.
@@ -78,10 +81,11 @@ CONSOLE = {
     "test_command_doctor", "test_command_history", "test_command_plan", "test_command_tail", "test_consequences",
 }  # fmt: skip
 #: What depends neither on a version nor on the bound database: permissions of operators, sizes, spellings of numbers,
-#: slow readers and ends of ASGI servers.
+#: slow readers, ends of ASGI servers, and the form of the code.
 ONCE = {
     "attack/test_openings", "attack/test_secrets", "attack/test_single_rights", "browser", "docs",
-    "test_admin_numbers", "test_admin_scale", "test_live_servers", "test_live_shutdown", "test_tokens_servers",
+    "test_admin_numbers", "test_admin_scale", "test_docstrings", "test_house", "test_layers",
+    "test_live_servers", "test_live_shutdown", "test_tokens_servers",
 }  # fmt: skip
 #: The pages in a browser that an older Django may show otherwise, and its packages.
 PAGES_AND_PACKAGES = {

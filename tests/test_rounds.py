@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -105,7 +106,8 @@ def test_no_module_with_a_chosen_test_is_left_out(database, choice):
     chosen = 0
     for path in (ROOT / "tests").rglob("test_*.py"):
         for uses_database in (True, False):
-            if selection.select(Item(path, uses_database=uses_database), database, choice):
+            item: Any = Item(path, uses_database=uses_database)
+            if selection.select(item, database, choice):
                 chosen += 1
                 above = [each for each in path.parents if each.is_relative_to(selection.ROOT)]
                 assert all(selection.may_select(each, database, choice) for each in (path, *above)), path
