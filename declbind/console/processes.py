@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.utils.translation import gettext
+
 from declbind.models import Configuration, Node
 from declbind.outbound import log
 
@@ -30,6 +32,7 @@ class Process:
     is_live: bool
     version: int
     digest: str
+    code: str
     fault: str
     started_at: datetime
     seen_at: datetime
@@ -57,12 +60,17 @@ class Process:
 
 @dataclass(frozen=True)
 class Processes:
-    """All processes, live ones first, and the expected configuration; ``head`` is the end of the log."""
+    """All processes, live ones first, and the expected configuration.
+
+    ``head`` is the end of the log. ``usual_code`` is the digest of the code that most live processes run, "" without
+    one.
+    """
 
     generation: str
     version: int
     head: int
     processes: tuple[Process, ...]
+    usual_code: str = ""
 
     @property
     def live(self) -> tuple[Process, ...]:
@@ -89,7 +97,10 @@ def load_processes(using: str) -> Processes:
         key=lambda node: (node.seen_at < since, node.host, node.pid, node.started_at),
     )
     live = [node for node in nodes if node.seen_at >= since]
-    usual = _most_common([node.digest for node in live if (node.generation, node.version) == (generation, version)])
+    usual = _most_common(
+        [(node.digest, node.started_at) for node in live if (node.generation, node.version) == (generation, version)]
+    )
+    usual_code = _most_common([(node.code, node.started_at) for node in live if node.code])
     processes = []
     for node in nodes:
         is_live = node.seen_at >= since
@@ -102,7 +113,8 @@ def load_processes(using: str) -> Processes:
                 is_live=is_live,
                 version=node.version,
                 digest=node.digest,
-                fault=_fault(node, generation, version, usual) if is_live else "",
+                code=node.code,
+                fault=_fault(node, generation, version, usual, usual_code) if is_live else "",
                 started_at=node.started_at,
                 seen_at=node.seen_at,
                 connections=node.connections,
@@ -113,21 +125,30 @@ def load_processes(using: str) -> Processes:
                 last_error=node.last_error,
             )
         )
-    return Processes(generation, version, head, tuple(processes))
+    return Processes(generation, version, head, tuple(processes), usual_code)
 
 
-def _fault(node: Node, generation: str, version: int, usual: str) -> str:
+def _fault(node: Node, generation: str, version: int, usual: str, usual_code: str) -> str:
     if node.generation != generation:
-        return "runs the configuration of another epoch of the database"
+        return gettext("runs the configuration of another epoch of the database")
     if node.version != version:
-        return f"runs version {node.version} instead of {version}"
+        return gettext("runs version %(found)s instead of %(expected)s") % {"found": node.version, "expected": version}
     if usual and node.digest != usual:
         # The version counts edits of the database; files and classes come with a deployment.
-        return "has other bindings than the other processes: its files or code are from another deployment"
+        return gettext("has other bindings than the other processes: its files or code are from another deployment")
+    if usual_code and node.code and node.code != usual_code:
+        return gettext(
+            "has other models or binding classes than the other processes: its code is from another deployment"
+        )
     return ""
 
 
-def _most_common(digests: Sequence[str]) -> str:
-    """Return the digest that most processes have, or "" if there is nothing to compare."""
-    counts = Counter(digests).most_common()
-    return counts[0][0] if counts else ""
+def _most_common(found: Sequence[tuple[str, datetime]]) -> str:
+    """Return the digest that most processes have, or "" if there is nothing to compare.
+
+    ``found`` holds the digest and the start of each process. Of two equally common digests, the one of the process that
+    started last is returned.
+    """
+    counts = Counter(digest for digest, _ in found)
+    newest = dict(sorted(found, key=lambda one: one[1]))
+    return max(counts, key=lambda digest: (counts[digest], newest[digest]), default="")

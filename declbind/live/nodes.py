@@ -10,11 +10,13 @@ from datetime import datetime
 
 from django.utils import timezone
 
+from declbind.code_digest import digest_code
 from declbind.core.hub import Hub
 from declbind.models import Node
 from declbind.registry import BindingRegistry
 
-from .connection_log import RESTART, close_all
+from .connection_log import close_all
+from .socket import PROCESS_ENDED, RESTART
 
 
 class Heartbeat:
@@ -56,7 +58,7 @@ class Heartbeat:
 
     def end(self, using: str) -> None:
         """Remove the row of a process that ends normally."""
-        close_all(self.id, using, RESTART, "The process ended.")
+        close_all(self.id, using, RESTART, PROCESS_ENDED)
         Node.objects.using(using).filter(id=self.id).delete()
 
 
@@ -67,6 +69,7 @@ def describe(hub: Hub, registry: BindingRegistry, dropped: int = 0) -> dict[str,
         "generation": registry.generation,
         "version": registry.version,
         "digest": registry.digest,
+        "code": digest_code(registry),
         "connections": len(hub.connections),
         "subscriptions": sum(streams.values()),
         "streams": dict(streams),

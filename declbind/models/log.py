@@ -46,7 +46,8 @@ class Event(models.Model):
     group means all groups. ``data`` is the JSON text of the sent fields; for "payload" it is ``{action: payload}``, and
     for "control" it describes the change. ``object_pk`` is the primary key as a JSON scalar. ``version`` is the
     configuration with which the event was written. ``tenant`` is the tenant of the event, or "" for all tenants. Most
-    sites have only one.
+    sites have only one. ``process`` is the host and the number of the process that made the event, and ``code`` the
+    digest of its models, files and binding classes.
     """
 
     ROW = "row"
@@ -71,6 +72,8 @@ class Event(models.Model):
     actor = ExactCharField(max_length=150, blank=True, default="")
     origin = ExactCharField(max_length=150, blank=True, default="")
     tenant = ExactCharField(max_length=63, blank=True, default="")
+    process = ExactCharField(max_length=100, blank=True, default="")
+    code = ExactCharField(max_length=16, blank=True, default="")
     created_at = models.DateTimeField()
 
     class Meta:

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import re
+import socket
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar
@@ -26,7 +27,7 @@ from declbind.models import Event
 
 #: The columns that differ between events. The others are mostly the same for all events of a binding and a process.
 VARYING = ("object_pk", "changes", "data", "created_at")
-CONSTANT = ("kind", "stream", "model", "version", "actor", "origin", "tenant")
+CONSTANT = ("kind", "stream", "model", "version", "actor", "origin", "tenant", "process", "code")
 COLUMNS = (*VARYING, *CONSTANT)
 INSERT = f"INSERT INTO declbind_event ({','.join(COLUMNS)}) "
 #: The columns of a trigger's mark. The data is last.
@@ -45,7 +46,7 @@ PACKET_CHARACTERS, PACKET_RESERVE = 1_000_000, 100_000
 logger = logging.getLogger("declbind")
 
 _encode_changes = functools.lru_cache(maxsize=1024)(json.JSONEncoder(separators=(",", ":")).encode)
-_INERT = re.compile(r"[A-Za-z0-9_./ -]*", re.ASCII)
+_INERT = re.compile(r"[A-Za-z0-9_./: -]*", re.ASCII)
 _actor: ContextVar[str] = ContextVar("declbind_actor", default="")
 
 
@@ -68,14 +69,17 @@ class Draft(NamedTuple):
     kind: str = Event.ROW
     #: The tenant of the event; "" for all tenants, and before the event is appended.
     tenant: str = ""
+    #: The digest of the code that made the event; "" for events without a row.
+    code: str = ""
 
     @classmethod
     def of(cls, event: Event) -> Draft:
         """Return a stored event as a draft."""
         changes = tuple((group, action) for group, action in json.loads(event.changes))
         return cls(
-            event.stream, event.model, event.object_pk, changes, event.data, event.version, event.kind, event.tenant
-        )
+            event.stream, event.model, event.object_pk, changes, event.data, event.version, event.kind, event.tenant,
+            event.code,
+        )  # fmt: skip
 
 
 class Placed(NamedTuple):
@@ -174,6 +178,8 @@ def _insert_as_one(drafts: Sequence[Draft], connection: Connection) -> tuple[str
         "actor": [_actor.get()],
         "origin": [_origin()],
         "tenant": [draft.tenant for draft in drafts],
+        "process": [_process()],
+        "code": [draft.code for draft in drafts],
     }
     # The keys determine the rows, even if they are equal.
     varying = [name for name, values in columns.items() if name == "object_pk" or len(set(values)) > 1]
@@ -190,7 +196,8 @@ def _insert_as_one(drafts: Sequence[Draft], connection: Connection) -> tuple[str
 def insert_placed(events: Sequence[Placed], column: str, connection: Connection) -> None:
     """Insert events with their numbers in ``column``.
 
-    Each takes the actor, origin and time of the log row that it replaces.
+    Each takes the actor, origin and time of the log row that it replaces. This process has made those that replace the
+    mark of a trigger.
     """
     columns = (column, *COLUMNS)
     rows = [
@@ -207,6 +214,8 @@ def insert_placed(events: Sequence[Placed], column: str, connection: Connection)
             row.actor,
             row.origin,
             draft.tenant,
+            _process() if row.kind == Event.MARK else row.process,
+            draft.code,
         )
         for number, draft, row in events
     ]
@@ -221,7 +230,10 @@ def row_of(draft: Draft, connection: Connection, now: SqlValue = None) -> tuple[
 
     ``now`` is the time in the database's format. Callers that make many rows compute it once.
     """
-    constant = (draft.kind, draft.stream, draft.model, draft.version, _actor.get(), _origin(), draft.tenant)
+    constant = (
+        draft.kind, draft.stream, draft.model, draft.version, _actor.get(), _origin(), draft.tenant, _process(),
+        draft.code,
+    )  # fmt: skip
     row, values = _constant_part(constant)
     at = now or _adapted_now(connection)
     return row, [draft.object_pk, _encode_changes(draft.changes), draft.data, at, *values]
@@ -257,3 +269,13 @@ def _origin() -> str:
     program = os.path.basename(sys.argv[0]) if sys.argv else ""
     argument = sys.argv[1] if len(sys.argv) > 1 and program == "manage.py" else ""
     return f"{program} {argument}".strip()[:150]
+
+
+@functools.cache
+def _process() -> str:
+    """Return host and process number, as the console shows processes."""
+    return f"{socket.gethostname()[:80]}:{os.getpid()}"
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_process.cache_clear)

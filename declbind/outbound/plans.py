@@ -8,6 +8,7 @@ from typing import Any
 from django.db import models
 
 from declbind.bindings import Binding
+from declbind.code_digest import digest_code
 from declbind.django_types import Column, ListField
 from declbind.fields import stored_field
 from declbind.registry import BindingRegistry
@@ -40,6 +41,8 @@ class Plan:
     model: type[models.Model]
     #: The version of the configuration that the plan was built for.
     version: int
+    #: The digest of the code of this process, which its events carry.
+    code: str
     outlets: tuple[Outlet, ...]
     #: The columns that determine the groups, or ``None`` if project code computes them, which may read any column.
     group_fields: tuple[Column, ...] | None
@@ -101,6 +104,7 @@ def build_plan(registry: BindingRegistry, model: type[models.Model], capture: st
     return Plan(
         model=model,
         version=registry.version,
+        code=digest_code(registry),
         outlets=tuple(map(_build_outlet, bindings)),
         group_fields=None if group_fields is None else tuple(group_fields),
         fields=tuple(data_fields),

@@ -167,4 +167,7 @@ def without_rows(
 
 def _resync(draft: Draft, tenant: str) -> Draft:
     changes = ((EVERY_GROUP, RESYNC),)
-    return Draft(draft.stream, draft.model, "null", changes, version=draft.version, kind=Event.BULK, tenant=tenant)
+    return Draft(
+        draft.stream, draft.model, "null", changes,
+        version=draft.version, kind=Event.BULK, tenant=tenant, code=draft.code,
+    )  # fmt: skip

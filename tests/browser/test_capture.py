@@ -14,7 +14,7 @@ from declbind.models import BindingRecord
 from declbind.outbound.triggers import upkeep
 from declbind.registry import refresh
 from example_site.blog.models import Blog, Post
-from tests.browser.console import Complaints, find_violations, opened, overflow, take_picture
+from tests.browser.console import Complaints, find_violations, opened, overflow, take_picture, unfold
 from tests.console_forms import LIST
 from tests.servers import DjangoServer
 
@@ -53,7 +53,8 @@ def test_a_binding_is_set_to_capture_raw_sql(site: Any, root: User, browser: Bro
     with opened(browser, site.url, root) as page:
         complaints = Complaints(page)
         page.goto(f"{site.url}{LIST}{record.pk}/change/")
-        page.get_by_label("Also raw SQL and other programs").check()
+        unfold(page, "When rows are sent")
+        page.get_by_label("Also by raw SQL and other programs").check()
         page.locator("#declbind-relationnotes").get_by_role("button", name="author", exact=True).click()
         page.locator("#declbind-relationnotes").get_by_role("button", name="author__groups", exact=True).click()
         assert page.locator("#id_also").input_value() == "author\nauthor__groups"
@@ -70,7 +71,7 @@ def test_a_binding_is_set_to_capture_raw_sql(site: Any, root: User, browser: Bro
         page.get_by_role("button", name="Save", exact=True).first.click()
         page.get_by_text("misses writes").first.wait_for()
         picture(page, "capture-list")
-        page.goto(f"{site.url}{LIST}{record.pk}/change/")
+        page.goto(f"{site.url}{LIST}{record.pk}/overview/")
         page.get_by_text("Some writes that should be captured are not.").wait_for()
         picture(page, "capture-fault")
         picture(page, "capture-sight", "#declbind-sight")

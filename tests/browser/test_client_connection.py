@@ -35,6 +35,17 @@ def test_refused_connection_is_not_retried_by_itself(page: Page, server: Scripte
     until(page, "client.state === 'live'")
 
 
+def test_a_client_that_an_operator_disconnected_comes_back_with_the_reason(page: Page, server: ScriptedServer) -> None:
+    """The page can show the reason while the client waits to connect again."""
+    line = connected(page, server, "{ baseDelay: 1 }")
+    page.evaluate("client.addEventListener('state', (event) => (window.heard ??= []).push(event.detail))")
+    line.cut(1012, "Maintenance at noon")
+    server.next_line()
+    until(page, "client.state === 'live'")
+    first = page.evaluate("window.heard[0]")
+    assert (first["state"], first["code"], first["reason"]) == ("reconnecting", 1012, "Maintenance at noon")
+
+
 @pytest.mark.parametrize(("code", "state"), [(4403, "refused"), (4401, "refused"), (1012, "reconnecting")])
 def test_the_reason_of_the_server_reaches_the_page(page: Page, server: ScriptedServer, code: int, state: str) -> None:
     """It is in the event, and in the error of a write that is given up."""

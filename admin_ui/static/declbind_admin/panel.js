@@ -22,7 +22,7 @@ let running = null;
 
 function announce() {
   const problems = body.querySelectorAll(".declbind-part-bad li").length;
-  const opens = body.querySelector(".declbind-widens") ? "This change opens more than before." : "";
+  const opens = body.querySelector(".declbind-widens") ? "This change gives more access than before." : "";
   const words = problems ? `${problems} problem${problems === 1 ? "" : "s"}.` : opens;
   if (status.textContent !== words) status.textContent = words;
 }
@@ -94,7 +94,9 @@ if (form && body) {
     if (fold) fold.open = true;
     row.scrollIntoView({ block: "center" });
     const controls = [...row.querySelectorAll("input, select, textarea, [role=listbox]")];
-    controls.find((control) => control.offsetParent !== null && !control.disabled)?.focus();
+    const usable = controls.filter((control) => control.offsetParent !== null && !control.disabled);
+    // The text itself, if it is shown instead of its builder.
+    (usable.find((control) => control.name === link.dataset.field) ?? usable[0])?.focus();
   });
   // Enter in a field presses the form's first button, which would be the panel's.
   const first = document.createElement("button");

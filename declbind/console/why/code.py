@@ -1,18 +1,26 @@
-"""Processes that run other bindings than the rest: older code, other files, or an older configuration."""
+"""Answers about processes that run other code or an older configuration than the rest."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from declbind.console.processes import load_processes
+from declbind.console.old_code import Present, describe_old_writer, name_writer
+from declbind.models import Event
 
-from .answer import Answer, likely
+from .answer import Answer, cannot_tell, likely
+from .case import Case
 from .causes import Cause
+from .certainty import Certainty
+from .events import groups_of, offset_of
+from .stored_row import data_names
+
+RESTART = "Restart that process, and save the row again."
+REPEAT = "Whether this process wrote the row. Restart it, and repeat the write."
 
 
-def explain_old_processes(using: str) -> Iterator[Answer]:
-    """Yield the live processes whose bindings are not those of the others."""
-    for process in load_processes(using).live:
+def explain_old_processes(present: Present) -> Iterator[Answer]:
+    """Yield the live processes whose bindings or code are not those of the others."""
+    for process in present.processes.live:
         if process.fault:
             yield likely(
                 Cause.OLD_CODE,
@@ -22,3 +30,51 @@ def explain_old_processes(using: str) -> Iterator[Answer]:
                 ("configuration version", process.version),
                 ("hash of its bindings", process.digest),
             )
+
+
+def explain_old_writers(present: Present) -> Iterator[Answer]:
+    """Yield the processes that have lately made events with other code, or with an older configuration.
+
+    They may serve no sockets, such as a worker of a task queue.
+    """
+    for event, age in present.find_old_writers():
+        cause = Cause.OLD_VERSION if age.is_version else Cause.OLD_CODE
+        text = describe_old_writer(event, age)
+        evidence = (("stream of that event", event.stream), ("offset", offset_of(event)))
+        if age.is_sure is not None:
+            yield likely(cause, text, REPEAT, *evidence, advice=RESTART)
+        else:
+            yield cannot_tell(
+                cause, text, "When the present code was deployed, and whether this process still runs.", *evidence,
+                advice=RESTART,
+            )  # fmt: skip
+
+
+def explain_maker(case: Case, event: Event, present: Present) -> Answer | None:
+    """Return that the process that made an event gave it other groups or fields than present code would give it."""
+    age = present.judge(event)
+    if age is None or case.binding is None or event.kind != Event.ROW:
+        return None
+    groups = {group for group, action in groups_of(event) if action != "delete"}
+    named, present_names = data_names(case.binding, case.row, event, case.using)
+    differs: list[tuple[str, object]] = []
+    # Only then do the row's present groups say which ones it had.
+    if groups and case.is_unchanged and groups != set(case.groups):
+        differs += [("groups it went to", sorted(groups)), ("groups it has now", sorted(case.groups))]
+    if named is not None and present_names is not None and named != present_names:
+        differs += [("fields it has", sorted(named)), ("fields it would have now", sorted(present_names))]
+    if not differs:
+        return None
+    cause = Cause.OLD_VERSION if age.is_version else Cause.OLD_CODE
+    answer = Answer(
+        cause,
+        f"The event was made by process {name_writer(event)} {age.text}.",
+        (*differs, ("offset", offset_of(event))),
+        advice=RESTART,
+    )
+    if not age.is_sure:
+        certainty = Certainty.CANNOT_TELL if age.is_sure is None else Certainty.LIKELY
+        return answer.weaken("When the present code was deployed.", certainty)
+    if case.binding.runs_code():
+        return answer.weaken("Code of the binding makes its groups and fields, and may depend on more than the row.")
+    return answer

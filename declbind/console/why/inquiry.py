@@ -16,6 +16,7 @@ from datetime import timedelta
 from django.utils import timezone
 
 from declbind.console.connections import describe_connections
+from declbind.console.old_code import Present
 from declbind.console.shown import shown
 from declbind.console.times import format_distance, format_time
 from declbind.console.withheld import load_withheld
@@ -26,13 +27,14 @@ from .answer import Answer
 from .case import Case
 from .causes import Cause
 from .certainty import Certainty
-from .code import explain_old_processes
+from .code import explain_maker, explain_old_processes, explain_old_writers
 from .delivery import explain_event
 from .events import groups_of, offset_at, offset_of
 from .explanation import Explanation
 from .failures import explain_failure
 from .missed import explain_bulk, explain_missed_write
 from .question import WINDOW, Question
+from .refusals import explain_refused_write
 from .rights import explain_rights
 from .silence import explain_quiet, explain_silence
 from .standing import explain_standing
@@ -50,6 +52,7 @@ MAX_PAST = 100
 BY_OLD_CODE = frozenset(
     {Cause.NOT_CAPTURED, Cause.NOT_SUBSCRIBED, Cause.REFUSED, Cause.UNEXPLAINED, Cause.NO_BINDING, Cause.OLD_VERSION}
 )
+OLD = frozenset({Cause.OLD_CODE, Cause.OLD_VERSION})
 NAME_THE_OFFSET = "Name the offset of the change, which the browser's network tab and the live page show."
 
 
@@ -61,7 +64,10 @@ def explain(question: Question, using: str) -> Explanation:
     case = Case.open(question, using)
     answers = list(_find_answers(case))
     if not case.is_named and any(answer.cause in BY_OLD_CODE for answer in answers):
-        answers += explain_old_processes(using)
+        present = Present.load(using)
+        answers += explain_old_processes(present)
+        if not any(answer.cause in OLD for answer in answers):
+            answers += explain_old_writers(present)
     return Explanation(question, tuple(_order(answers)), case.event, case.neighbours.before, case.neighbours.after)
 
 
@@ -77,12 +83,15 @@ def _find_answers(case: Case) -> Iterator[Answer]:
     stranger = explain_unknown_user(case.question.user, case.using)
     if stranger is not None:
         yield stranger
+    refused = [answer for answer in [explain_refused_write(case)] if answer is not None]
+    yield from refused
     failure = explain_failure(case)
     if failure is not None:
         yield failure
     if case.event is None:
         found = list(explain_standing(case))
         yield from found
+        found += refused
         is_over = case.binding is None or not case.binding.spec().outbound
         if not (is_over or any(answer.certainty is Certainty.CERTAIN for answer in found)):
             silence = list(explain_silence(case))
@@ -109,6 +118,7 @@ def _explain_change(case: Case, event: Event, is_stranger: bool, failure: Answer
     if not is_stranger:
         delivered = list(explain_event(event, question.user, question.connection, case.binding, case.using))
         delivered = explain_rights(case, delivered)
+        delivered = _explain_maker(case, event, delivered)
     delivered = list(_weaken_fresh(case, event, delivered))
     if case.is_named:
         yield from delivered
@@ -129,6 +139,15 @@ def _explain_change(case: Case, event: Event, is_stranger: bool, failure: Answer
     else:
         yield from quiet
         yield from weighed
+
+
+def _explain_maker(case: Case, event: Event, answers: list[Answer]) -> list[Answer]:
+    """Return answers about an event, with the process that made it if its code or configuration was another one."""
+    made = explain_maker(case, event, Present.load(case.using))
+    if made is None or any(answer.cause is Cause.OLD_VERSION for answer in answers):
+        return answers
+    has_sent = any(answer.cause is Cause.SENT for answer in answers)
+    return [*answers, made] if has_sent else [made, *answers]
 
 
 def _weaken_fresh(case: Case, event: Event, answers: list[Answer]) -> Iterator[Answer]:

@@ -70,6 +70,21 @@ def compare(
     return Comparison(tuple(names), not binding.runs_code() and not (has_changed and not names))
 
 
+def data_names(
+    binding: type[Binding], row: Any | None, event: Event, using: str
+) -> tuple[set[str] | None, set[str] | None]:
+    """Return the names in the data of an event, and those that it would have now; ``None`` if they are unknown."""
+    told = read_json(event.data)
+    if not isinstance(told, dict) or not told:
+        return None, None
+    if row is None:
+        return set(told), None if binding.runs_code() else {field.name for field in binding.bound_fields()}
+    try:
+        return set(told), set(json.loads(encode_value(binding(using=using).outgoing_data(row))))
+    except Exception:  # the project's code, whose failure a trial shows
+        return set(told), None
+
+
 def says_it_is_there(latest: Event, definitions: Definitions) -> bool:
     """Return whether clients that received an event still show its row, under the present rules."""
     if latest.kind != Event.ROW or definitions.has_changed_since(latest.version, PLACING):

@@ -99,7 +99,7 @@ class RunningVerbs(VerbGroup):
             self.stdout.write(self._block(user, seconds, options["reason"]))
         else:
             kick(options["connection"], user, options["reason"])
-            self.stdout.write("The processes have been asked to close it.")
+            self.stdout.write("The processes have been asked to close it. Its client may connect again.")
         return True
 
     @staticmethod
@@ -196,6 +196,11 @@ class RunningVerbs(VerbGroup):
             self.stdout.write(f"The relay of database {using!r} runs; stop it with Ctrl-C or SIGTERM.")
             if not history.needs_sequencer(using):
                 self.stdout.write("It is not needed here: this database numbers its events by itself.")
+            elif alive := len(processes.load_processes(using).live):
+                self.stdout.write(
+                    f"It is not needed while ASGI processes run: {format_count(alive, 'process', 'processes')} number "
+                    "the log too."
+                )
             self.stdout.flush()
             relay.run_for_ever(using, stop)
         self.stdout.write("The relay has stopped.")

@@ -27,8 +27,8 @@
  * @typedef {Record<string, unknown>} Data
  *
  * @typedef {'connecting' | 'live' | 'reconnecting' | 'refused' | 'closed'} ClientState
- *   `refused`: the server ended the session (4401) or revoked the permission (4403). Call `reconnect()`
- *   when that has changed. With a function as `token`, a new token is tried first. `closed`: `close()` was called.
+ *   `refused`: the server ended the session (4401), or revoked the permission or blocked the user (4403). Call
+ *   `reconnect()` when that has changed. With a function as `token`, a new token is tried first. `closed`: `close()` was called.
  *
  * @typedef {'subscribing' | 'live' | 'stale' | 'closed'} SubscriptionState
  *   `stale`: the rows may be behind, because the connection is down or a new snapshot is on its way.
@@ -184,7 +184,8 @@ export function connect(url = '/ws/bindings/', options = {}) {
 /**
  * One connection, shared by all streams of a page.
  *
- * Events: `state` ({state, code?, reason?, retryIn?}), `frame` ({stream, payload}: changes of streams that the
+ * Events: `state` ({state, code?, reason?, retryIn?}; the code and the reason are those with which the server closed
+ * the connection, and an operator's reason can be shown as it is), `frame` ({stream, payload}: changes of streams that the
  * server subscribed by itself), `error` (a DeclbindError: the server sent an invalid frame, or there is no
  * token for the connection).
  *
