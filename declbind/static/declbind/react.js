@@ -33,7 +33,9 @@ const NOTHING = { rows: new Map(), state: 'closed', error: null };
 export function useRows(stream, params = {}) {
   const key = JSON.stringify(params);
   const store = useMemo(() => stream?.store(JSON.parse(key)), [stream, key]);
-  const subscribe = useCallback((/** @type {() => void} */ changed) => store?.subscribe(changed) ?? (() => {}), [store]);
+  const subscribe = useCallback(
+    (/** @type {() => void} */ changed) => store?.subscribe(changed) ?? (() => {}), [store],
+  );
   const read = () => store?.value ?? NOTHING;
   return useSyncExternalStore(subscribe, read, read);
 }

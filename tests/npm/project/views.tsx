@@ -27,3 +27,7 @@ const blog = ref(3);
 const { rows, error } = vue.useRows(ref(null), () => ({ blog_id: blog.value }));
 const live = vue.useRows(posts, blog.value ? { blog_id: 3 } : {});
 console.log(rows.value.size, error.value?.fields, live.rows.value.get(1)?.title.length, vue.useClientState(client).value);
+
+import { live } from 'declbind/alpine';
+import type { Alpine } from 'declbind/alpine';
+export const plugin: (alpine: Alpine) => void = live(client);
