@@ -230,7 +230,7 @@ FAULTS = {
     "a choice that is not followed": ("vue", "() => ({ blog_id: blog.value })", "{ blog_id: blog.value }", "read_all"),
     "a store that is not followed": ("svelte", "posts, { blog_id: blog }", "posts, { blog_id: 3 }", "read_all"),
     "rows that are drawn anew": ("vue", ':key="pk"', ':key="pk + Math.random()"', "drawn anew"),
-    "params that are not a function": ("html", "() => ({ blog_id: blog })", "{ blog_id: blog }", "read_all"),
+    "params that are not a function": ("html", "() => ({ blog_id: Number(blog) })", "{ blog_id: blog }", "read_all"),
     "an error that is not shown": ("jsx", "if (error) return", "if (!state) return", "alert"),
 }  # fmt: skip
 

@@ -28,6 +28,6 @@ const { rows, error } = vue.useRows(ref(null), () => ({ blog_id: blog.value }));
 const live = vue.useRows(posts, blog.value ? { blog_id: 3 } : {});
 console.log(rows.value.size, error.value?.fields, live.rows.value.get(1)?.title.length, vue.useClientState(client).value);
 
-import { live } from 'declbind/alpine';
+import { live as makePlugin } from 'declbind/alpine';
 import type { Alpine } from 'declbind/alpine';
-export const plugin: (alpine: Alpine) => void = live(client);
+export const plugin: (alpine: Alpine) => void = makePlugin(client);
