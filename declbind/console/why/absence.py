@@ -100,6 +100,11 @@ def _explain_never_came(user: str, event: Event, using: str, has_later: bool) ->
             "Check in the browser's network tab whether the page opened its WebSocket, and whether the address ends "
             f"in {where}. A wrong address never reaches declbind."
         )
+        if not shown(Connection, using).exists():
+            advice += (
+                " No client has been connected lately: check as well that each proxy before the site passes on the "
+                "headers Upgrade and Connection."
+            )
     yield Answer(Cause.NOT_CONNECTED, text, (("at", event.created_at),), advice=advice)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 
+from django.db.models import Q
+
 from declbind.bindings import Binding
 from declbind.console.bulk import is_concerned, list_groups
 from declbind.console.connections import ListedConnection, ListedSubscription, describe_connections
@@ -36,6 +38,8 @@ ENDS = {
 }
 #: A connection that ends so soon after a change may have ended before its frame arrived.
 LEAVING = timedelta(seconds=2)
+#: Where a front-end developer finds a frame.
+IN_BROWSER = "in the browser's network tab, under the WebSocket."
 LIMITS = ("rate_limited", "too_many_subscriptions", "too_large")
 
 
@@ -79,7 +83,9 @@ def explain_event(
 
 def _connections(user: str, connection: str, event: Event, using: str) -> list[ListedConnection]:
     """Return the relevant connections: open at that time, or opened later with an earlier offset."""
-    rows = shown(Connection, using).exclude(closed_at__lt=event.created_at).order_by("-opened_at")
+    # One that had been handed the event was open then, whatever the clocks of the two hosts say.
+    gone = Q(closed_at__lt=event.created_at, offset__lt=offset_of(event) or 0)
+    rows = shown(Connection, using).exclude(gone).order_by("-opened_at")
     if connection:
         rows = rows.filter(pk=connection)
     elif user:
@@ -113,7 +119,7 @@ def _explain_connection(
     binding: type[Binding] | None,
     using: str,
 ) -> Answer:
-    answer = partial(_answer, connection)
+    answer = partial(_answer, connection, offset)
     mine = _of(connection, event)
     covering = next((subscription for subscription in mine if subscription.covers(offset)), None)
     if covering is not None:
@@ -156,14 +162,19 @@ def _explain_connection(
     return absent
 
 
-def _answer(connection: ListedConnection, cause: Cause, text: str, *evidence: tuple[str, object]) -> Answer:
-    return Answer(cause, text, (*evidence, ("connection of", connection.who)), connection.id)
+def _answer(
+    connection: ListedConnection, offset: int, cause: Cause, text: str, *evidence: tuple[str, object]
+) -> Answer:
+    advice = (
+        f"Look at the page's own code: the frame with offset {offset} is {IN_BROWSER}" if cause is Cause.SENT else ""
+    )
+    return Answer(cause, text, (*evidence, ("connection of", connection.who)), connection.id, advice)
 
 
 def _explain_delivery(
     connection: ListedConnection, subscription: ListedSubscription, event: Event, offset: int, using: str
 ) -> Answer:
-    answer = partial(_answer, connection)
+    answer = partial(_answer, connection, offset)
     group = ("group", subscription.group)
     what = "The request to take a snapshot" if event.kind == Event.BULK else "It"
     if connection.opened_at > event.created_at:

@@ -27,6 +27,7 @@ from .answer import Answer
 from .case import Case
 from .causes import Cause
 from .certainty import Certainty
+from .clocks import explain_clocks, weaken_by_clocks
 from .code import explain_maker, explain_old_processes, explain_old_writers
 from .delivery import explain_event
 from .events import groups_of, offset_at, offset_of
@@ -61,7 +62,7 @@ def explain(question: Question, using: str) -> Explanation:
     An unknown stream, row or user raises no exception.
     """
     case = Case.open(question, using)
-    answers = list(_find_answers(case))
+    answers = weaken_by_clocks(list(_find_answers(case)), explain_clocks(case))
     if not case.is_named and any(answer.cause in BY_OLD_CODE for answer in answers):
         present = Present.load(using)
         answers += explain_old_processes(present)

@@ -108,6 +108,13 @@ def _explain_expiry(case: Case) -> Answer | None:
     if trimmed is not None and at <= trimmed:
         evidence = (("trimmed until", trimmed), *((("the oldest change kept", oldest),) if oldest is not None else ()))
         return Answer(Cause.EXPIRED, "The log no longer reaches back so far.", evidence)
+    if trimmed is not None and at <= trimmed + WINDOW:
+        return likely(
+            Cause.EXPIRED,
+            f"The changes up to {format_distance(at - trimmed)} before the time asked were removed from the log.",
+            "Name the time more exactly.",
+            ("trimmed until", trimmed),
+        )
     if oldest is not None and at < oldest and case.head.min_offset > 1:
         return likely(
             Cause.EXPIRED,
@@ -218,6 +225,8 @@ def _explain_unannounced(case: Case, binding: type[Binding], expired: Answer | N
     settle = (
         f"Whether the row was written while it was bound is not known. {NAME_THE_TIME if case.at is None else REPEAT}"
     )
+    if expired is not None:
+        yield expired
     answers = list(
         explain_uncaptured(
             binding,
@@ -227,8 +236,6 @@ def _explain_unannounced(case: Case, binding: type[Binding], expired: Answer | N
             settle,
         )
     )
-    if expired is not None:
-        yield expired
     yield from _explain_open_transaction(case)
     yield from explain_alternatives(case, answers, None)
     yield from _explain_other_places(case)
