@@ -52,5 +52,7 @@ def _add_pages(app: App, model_admin: RecordAdmin, request: HttpRequest) -> None
     ]
     if any(entry["name"] == "Processes" for entry in entries):
         app["models"] = [model for model in app["models"] if model["object_name"] != REPLACED]
-    at = next((n for n, model in enumerate(app["models"], 1) if model["object_name"] == "BindingRecord"), 0)
-    app["models"][at:at] = entries
+    # The bindings first, then the pages, and the revisions at the end.
+    first = [model for model in app["models"] if model["object_name"] == "BindingRecord"]
+    rest = [model for model in app["models"] if model["object_name"] != "BindingRecord"]
+    app["models"][:] = [*first, *entries, *rest]

@@ -170,6 +170,8 @@ class BindingRecordAdmin(ListPage, RecordActions):
             stored = BindingRecord.objects.get(pk=obj.pk)
             summary = summarise_record(stored, record_validation.reserved_streams())
             extra.update(summary=summary, document=documents.dump(stored.definition()))
+            # The stream is named once more beside the tabs.
+            extra.update(title=stored.stream, subtitle=None)
             extra["sight"] = load_sight(stored.stream, summary.where)
             extra["overview_url"] = screen.page_url(self, "overview", obj.pk)
             extra["json_url"] = screen.page_url(self, "json", obj.pk)

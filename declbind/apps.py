@@ -3,22 +3,25 @@
 from django.apps import AppConfig
 from django.db import router
 from django.db.models.signals import post_migrate
+from django.utils.translation import gettext, gettext_lazy
 
 
 class DeclbindConfig(AppConfig):
     """The application config. It loads the bindings of files and classes and installs capture, without any query."""
 
     name = "declbind"
-    verbose_name = "Bindings"
+    verbose_name = gettext_lazy("Data binding")
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
         """Install everything, once all models are loaded."""
         from . import checks, registry
+        from .core.sentences import Sentence
         from .inbound import revocation
         from .live import traffic
         from .outbound import capture, relay
 
+        Sentence.translate = gettext
         checks.install()
         registry.install()
         revocation.install()

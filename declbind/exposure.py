@@ -43,7 +43,7 @@ class Exposed:
     @property
     def withheld(self) -> str:
         """The kind of content that no operator may expose, or ``""``."""
-        return withheld_reason(self.field)
+        return str(withheld_reason(self.field))
 
 
 def exposed_fields(model: type[Model], spec: BindingSpec) -> list[Exposed]:

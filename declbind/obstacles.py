@@ -17,6 +17,8 @@ from typing import Final, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, models
 
+from declbind.core.sentences import Sentence
+from declbind.core.sentences import Sentence as _
 from declbind.django_types import Column, related_model
 from declbind.serializers import encode_value
 from declbind.serializers.default import json_value
@@ -42,50 +44,59 @@ _SAMPLES: Final[tuple[object, ...]] = (
 )  # fmt: skip
 
 
-def key_obstacle(key: Column) -> str:
-    """Return why clients could not name a row by this primary key, or `""`."""
+def key_obstacle(key: Column) -> Sentence | None:
+    """Return why clients could not name a row by this primary key, or `None`."""
     target = key_field(key)
     if target.get_internal_type() in _CONTAINERS or hasattr(target, "range_type"):
-        return f"its primary key {key.name!r} is a {type(target).__name__}, and a request names a row by one value."
+        return _(
+            "its primary key %(field)r is a %(kind)s, and a request names a row by one value.",
+            field=key.name,
+            kind=type(target).__name__,
+        )
     return send_obstacle(key) or _return_obstacle(key)
 
 
-def send_obstacle(field: Column) -> str:
-    """Return why the values of a field could not be sent, or `""`."""
+def send_obstacle(field: Column) -> Sentence | None:
+    """Return why the values of a field could not be sent, or `None`."""
     if field.many_to_many:
         field = related_model(field)._meta.pk
     if is_stock(field) or holds_documents(field):
-        return ""
+        return None
     faults = [_attempt(partial(_encode, field, value)) for value in _stored_samples(field)]
     failed = [fault for fault in faults if isinstance(fault, Exception)]
     if faults and len(failed) == len(faults):
-        return f"values of {field.name!r} ({_class_name(field)}) have no JSON form: {failed[0]}"
-    return ""
+        return _("values of %(field)r (%(kind)s) have no JSON form: %(error)s", error=str(failed[0]), **_named(field))
+    return None
 
 
-def comparison_obstacle(field: Column, *, in_params: bool = True) -> str:
-    """Return why a field cannot be compared in memory as a query compares it, or `""`.
+def comparison_obstacle(field: Column, *, in_params: bool = True) -> Sentence | None:
+    """Return why a field cannot be compared in memory as a query compares it, or `None`.
 
     `in_params` says that subscriptions name the values, as with group templates.
     """
     if is_stock(field):
-        return ""
+        return None
     target = key_field(field)
+    named = _named(field)
     if holds_documents(target):
-        return f"{field.name!r} holds documents of a class of its own ({_class_name(field)}), which cannot be compared."
+        return _("%(field)r holds documents of a class of its own (%(kind)s), which cannot be compared.", **named)
     if is_stored_differently(target, _samples(target)):
-        return (
-            f"{field.name!r} ({_class_name(field)}) stores the same value differently each time, so that no query "
-            f"finds it by its value."
+        return _(
+            "%(field)r (%(kind)s) stores the same value differently each time, so that no query finds it by its value.",
+            **named,
         )
     if _reads_alike(target):
-        return (
-            f"{field.name!r} ({_class_name(field)}) reads different column values as equal, so that "
-            f"queries and events would disagree."
+        return _(
+            "%(field)r (%(kind)s) reads different column values as equal, so that queries and events would disagree.",
+            **named,
         )
     if any(isinstance(_attempt(partial(comparable, field, value)), Exception) for value in _stored_samples(field)):
-        return f"{field.name!r} ({_class_name(field)}) cannot compare the values that it reads."
-    return _return_obstacle(field) if in_params else ""
+        return _("%(field)r (%(kind)s) cannot compare the values that it reads.", **named)
+    return _return_obstacle(field) if in_params else None
+
+
+def _named(field: Column) -> dict[str, str]:
+    return {"field": field.name, "kind": _class_name(field)}
 
 
 def hiding_fields(model: type[models.Model]) -> list[str] | None:
@@ -119,22 +130,24 @@ def _columns(node: object) -> Iterator[Column]:
             yield from _columns(child)
 
 
-def _return_obstacle(field: Column) -> str:
-    """Return why a value, in the form in which it is sent, would not be understood as input, or `""`."""
+def _return_obstacle(field: Column) -> Sentence | None:
+    """Return why a value, in the form in which it is sent, would not be understood as input, or `None`."""
     if is_stock(field):
-        return ""
+        return None
     faults = [_return_fault(field, value) for value in _stored_samples(field)]
     if faults and all(faults):
-        return f"values of {field.name!r} ({_class_name(field)}) cannot be named by clients: {faults[0]}"
-    return ""
+        return _(
+            "values of %(field)r (%(kind)s) cannot be named by clients: %(reason)s", reason=faults[0], **_named(field)
+        )
+    return None
 
 
-def _return_fault(field: Column, value: object) -> str:
+def _return_fault(field: Column, value: object) -> Sentence | str:
     try:
         sent = json.loads(encode_value(exact_key(value, field)))
         back = as_stored(field, coerce(field, sent), DEFAULT_DB_ALIAS)
         if group_text(field, back) != group_text(field, value):
-            return f"{sent!r} is read as another value."
+            return _("%(value)s is read as another value.", value=repr(sent))
     except Exception as error:  # a field of the project may raise anything
         return f"{error}"
     return ""

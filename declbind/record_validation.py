@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 from django.apps import apps
 from django.db.models import Model
@@ -15,8 +16,10 @@ from declbind.codenames import declared_codenames, stored_codenames
 from declbind.conf import serializer_names, settings
 from declbind.core import schema
 from declbind.core.errors import Problem
+from declbind.core.sentences import Sentence
+from declbind.core.sentences import Sentence as _
 from declbind.core.spec import AUDIENCES, BindingSpec
-from declbind.core.wording import suggest
+from declbind.core.wording import did_you_mean, in_binding, suggest
 from declbind.field_validation import find_field_problems
 from declbind.fields import find_model
 
@@ -54,43 +57,50 @@ def validate_spec(spec: BindingSpec, *, python: bool = False, database: bool = F
     model = find_model(spec.model)
     if model is None:
         found.insert(0, _unknown_model(spec))
-        return found
-    obstacle = _model_obstacle(model)
-    if obstacle:
-        return [Problem("$.model", f"Binding {spec.stream!r}: {obstacle}"), *found]
-    return [*find_field_problems(spec, model, python), *_capture_problems(spec), *found]
+    elif obstacle := _model_obstacle(model):
+        found.insert(0, Problem("$.model", obstacle))
+    else:
+        found = [*find_field_problems(spec, model, python), *_capture_problems(spec), *found]
+    return [replace(problem, sentence=in_binding(spec.stream, problem.sentence)) for problem in found]
 
 
 def _unknown_model(spec: BindingSpec) -> Problem:
     labels = [model._meta.label for model in apps.get_models()]
     name = spec.model.rpartition(".")[2].lower()
     namesakes = [label for label in labels if label.rpartition(".")[2].lower() == name]
-    near = f" Did you mean {namesakes[0]!r}?" if len(namesakes) == 1 else suggest(spec.model, labels)
-    fix = near or " Is its app in INSTALLED_APPS? An abstract model cannot be bound."
-    return Problem("$.model", f"Binding {spec.stream!r}: expected an installed model, got {spec.model!r}.{fix}")
+    near = did_you_mean(namesakes[0]) if len(namesakes) == 1 else suggest(spec.model, labels)
+    fix = near or _(" Is its app in INSTALLED_APPS? An abstract model cannot be bound.")
+    return Problem("$.model", _("expected an installed model, got %(model)r.", model=spec.model) + fix)
 
 
-def _model_obstacle(model: type[Model]) -> str:
-    """Return why this model cannot be bound, as a sentence, or ``""``."""
+def _model_obstacle(model: type[Model]) -> Sentence | None:
+    """Return why this model cannot be bound, or ``None``."""
     options = model._meta
+    label = options.label
     if options.swapped:
-        return f"expected a model in use, got {options.label}, which is swapped out. Bind {options.swapped!r}."
+        return _(
+            "expected a model in use, got %(model)s, which is swapped out. Bind %(other)r.",
+            model=label,
+            other=options.swapped,
+        )
     if options.app_label == "declbind":
         # Each event would be a write of a bound model, and cause another event.
-        return f"expected a model of the project, got {options.label}, which belongs to declbind."
+        return _("expected a model of the project, got %(model)s, which belongs to declbind.", model=label)
     if len(getattr(options, "pk_fields", ())) > 1:
-        return f"expected a model with one primary key column, got {options.label} with a composite one."
+        return _("expected a model with one primary key column, got %(model)s with a composite one.", model=label)
     if reason := obstacles.key_obstacle(options.pk):
-        return f"expected a model whose rows clients can name, got {options.label}: {reason}"
-    return ""
+        return _("expected a model whose rows clients can name, got %(model)s: %(reason)s", model=label, reason=reason)
+    return None
 
 
 def _capture_problems(spec: BindingSpec) -> Iterator[Problem]:
     if spec.capture == "triggers" and settings.TENANT is not None:
         yield Problem(
             "$.capture",
-            f"Binding {spec.stream!r}: expected 'orm' on a site with tenants, got 'triggers'. A trigger does not "
-            "record the tenant of a write. Announce what raw SQL writes with declbind.touch(queryset).",
+            _(
+                "expected 'orm' on a site with tenants, got 'triggers'. A trigger does not record the tenant of a "
+                "write. Announce what raw SQL writes with declbind.touch(queryset)."
+            ),
         )
 
 
@@ -113,19 +123,22 @@ def _codename_problems(spec: BindingSpec, database: bool) -> Iterator[Problem]:
         near = suggest(rule, sorted(name for name in known if name.startswith(f"{app_label}."))) or suggest(
             rule, sorted(known)
         )
-        fix = near or " Declare it in the Meta.permissions of a model, or use true, false, 'authenticated' or 'staff'."
+        fix = near or _(
+            " Declare it in the Meta.permissions of a model, or use true, false, 'authenticated' or 'staff'."
+        )
         yield Problem(
             f"$.permissions.{action}" if action else "$.permissions",
-            f"Binding {spec.stream!r}: permission {rule!r} does not exist.{fix}",
+            _("permission %(codename)r does not exist.", codename=rule) + fix,
         )
 
 
 def _serializer_problems(spec: BindingSpec) -> Iterator[Problem]:
     names = serializer_names()
     if spec.serializer not in names:
-        near = suggest(spec.serializer, names)
-        yield Problem(
-            "$.serializer",
-            f"Binding {spec.stream!r}: expected a serializer of DECLBIND['SERIALIZERS'] "
-            f"({', '.join(names)}), got {spec.serializer!r}.{near or ' Add it to the setting.'}",
+        expected = _(
+            "expected a serializer of DECLBIND['SERIALIZERS'] (%(names)s), got %(serializer)r.",
+            names=", ".join(names),
+            serializer=spec.serializer,
         )
+        near = suggest(spec.serializer, names) or _(" Add it to the setting.")
+        yield Problem("$.serializer", expected + near)

@@ -8,13 +8,16 @@ from django.db.models import Model
 
 from declbind import obstacles
 from declbind.core.errors import Problem
+from declbind.core.sentences import Sentence
+from declbind.core.sentences import Sentence as _
 from declbind.core.spec import BindingSpec
+from declbind.core.wording import in_binding
 from declbind.field_validation import field_path
 from declbind.fields import bound_fields, find_column, find_model, held_fields, model_fields
 from declbind.stored_values import is_encrypted
 
 #: The place of a warning as a JSON path, and its text without the name of the binding.
-_Warning = tuple[str, str]
+_Warning = tuple[str, Sentence]
 
 
 def find_warnings(spec: BindingSpec) -> list[Problem]:
@@ -30,14 +33,14 @@ def find_warnings(spec: BindingSpec) -> list[Problem]:
         *_hidden_rows_warnings(spec, model),
         *_subscription_warnings(spec),
     ]
-    return [Problem(path, f"Binding {spec.stream!r}: {text}") for path, text in found]
+    return [Problem(path, in_binding(spec.stream, text)) for path, text in found]
 
 
 def _key_warnings(spec: BindingSpec, model: type[Model]) -> Iterator[_Warning]:
     for index, name in enumerate(spec.fields or ()):
         field = find_column(model, name)
         if field is not None and field.primary_key:
-            text = f"{name!r} is the primary key, which is sent as 'pk' and not in the data. Remove it."
+            text = _("%(field)r is the primary key, which is sent as 'pk' and not in the data. Remove it.", field=name)
             yield f"$.fields[{index}]", text
 
 
@@ -52,16 +55,19 @@ def _disclosure_warnings(spec: BindingSpec, model: type[Model], sent: Collection
     for index, template in enumerate(spec.group_templates):
         for name in template.placeholders:
             if (field := find_column(model, name)) and field.name not in known | owned:
-                text = (
-                    f"the group template {template.text!r} uses {name!r}, which is not sent: clients that may "
-                    f"subscribe can find out its value by trying. Send it, or group by another field."
+                text = _(
+                    "the group template %(template)r uses %(field)r, which is not sent: clients that may subscribe can "
+                    "find out its value by trying. Send it, or group by another field.",
+                    template=template.text,
+                    field=name,
                 )
                 yield f"$.groups[{index}]", text
     for name in spec.where:
         if (field := find_column(model, name)) and field.name not in known:
-            text = (
-                f"'where' asks for {name!r}, which is not sent: the presence of a row discloses its value. Send it, "
-                f"or accept this."
+            text = _(
+                "'where' asks for %(field)r, which is not sent: the presence of a row discloses its value. Send it, or "
+                "accept this.",
+                field=name,
             )
             yield f"$.where.{name}", text
 
@@ -70,7 +76,10 @@ def _subscription_warnings(spec: BindingSpec) -> Iterator[_Warning]:
     if spec.auto_subscribe and not any(template.is_constant for template in spec.group_templates):
         yield (
             "$.auto_subscribe",
-            "every group template has placeholders, so no client is subscribed at connect. Add a template without any.",
+            _(
+                "every group template has placeholders, so no client is subscribed at connect. Add a template without "
+                "any."
+            ),
         )
 
 
@@ -80,16 +89,26 @@ def find_waiting_fields(spec: BindingSpec) -> list[Problem]:
     held = held_fields(model, spec) if model is not None and spec.known is not None else []
     if model is None or not held:
         return []
-    names = ", ".join(repr(field.name) for field in held)
-    are, them = ("it is", "it") if len(held) == 1 else ("they are", "them")
-    return [
-        Problem(
-            "$.exclude" if spec.fields is None else "$.fields",
-            f"Binding {spec.stream!r}: {model._meta.label} got {names} later, and {are} not sent. To send {them}, "
-            f"accept {them} on the binding's page in the admin or with `manage.py declbind accept {spec.stream}`. To "
-            f"leave {them} out for good, name the fields to send, or add to 'exclude'.",
+    values = {
+        "model": model._meta.label,
+        "fields": ", ".join(repr(field.name) for field in held),
+        "stream": spec.stream,
+    }
+    if len(held) == 1:
+        text = _(
+            "%(model)s got %(fields)s later, and it is not sent. To send it, accept it on the binding's page in the "
+            "admin or with `manage.py declbind accept %(stream)s`. To leave it out for good, name the fields to send, "
+            "or add to 'exclude'.",
+            **values,
         )
-    ]
+    else:
+        text = _(
+            "%(model)s got %(fields)s later, and they are not sent. To send them, accept them on the binding's page in "
+            "the admin or with `manage.py declbind accept %(stream)s`. To leave them out for good, name the fields to "
+            "send, or add to 'exclude'.",
+            **values,
+        )
+    return [Problem("$.exclude" if spec.fields is None else "$.fields", in_binding(spec.stream, text))]
 
 
 def _encryption_warnings(spec: BindingSpec, model: type[Model], sent: Collection[str]) -> Iterator[_Warning]:
@@ -97,15 +116,20 @@ def _encryption_warnings(spec: BindingSpec, model: type[Model], sent: Collection
         if not is_encrypted(field) or field.name in (spec.exclude or ()):
             continue
         if field.name in sent:
-            text = "It is sent, and kept in the event log, in clear text. Exclude it, or accept this."
+            text = _(
+                "%(field)r is encrypted in its column. It is sent, and kept in the event log, in clear text. Exclude "
+                "it, or accept this.",
+                field=field.name,
+            )
         elif spec.fields is None or spec.all_fields:
-            text = (
-                "It is therefore not sent. Name it in 'exclude' to confirm this, or in 'sensitive' to send it and keep "
-                "it in the event log in clear text."
+            text = _(
+                "%(field)r is encrypted in its column. It is therefore not sent. Name it in 'exclude' to confirm this, "
+                "or in 'sensitive' to send it and keep it in the event log in clear text.",
+                field=field.name,
             )
         else:
             continue
-        yield field_path(spec, field.name), f"{field.name!r} is encrypted in its column. {text}"
+        yield field_path(spec, field.name), text
 
 
 def _hidden_rows_warnings(spec: BindingSpec, model: type[Model]) -> Iterator[_Warning]:
@@ -116,9 +140,17 @@ def _hidden_rows_warnings(spec: BindingSpec, model: type[Model]) -> Iterator[_Wa
     named = {field.name for name in spec.where if (field := find_column(model, name))}
     if hiding and named.issuperset(hiding):
         return
-    by = f" by {', '.join(map(repr, hiding))}" if hiding else ""
-    text = (
-        f"the default manager of {model._meta.label} hides rows{by}. Bindings use the base manager, so clients are "
-        f"sent the hidden rows too and may write them. Leave them out with 'where', or accept this."
-    )
+    if hiding:
+        text = _(
+            "the default manager of %(model)s hides rows by %(fields)s. Bindings use the base manager, so clients are "
+            "sent the hidden rows too and may write them. Leave them out with 'where', or accept this.",
+            model=model._meta.label,
+            fields=", ".join(map(repr, hiding)),
+        )
+    else:
+        text = _(
+            "the default manager of %(model)s hides rows. Bindings use the base manager, so clients are sent the "
+            "hidden rows too and may write them. Leave them out with 'where', or accept this.",
+            model=model._meta.label,
+        )
     yield "$.model", text

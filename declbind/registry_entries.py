@@ -9,9 +9,10 @@ from types import MappingProxyType
 from declbind import record_validation
 from declbind.binding_classes import build_binding, limit_binding
 from declbind.bindings import Binding
-from declbind.core.errors import Problem
+from declbind.core.errors import ConfigError, Problem
 from declbind.core.registry import Entry, Registry
 from declbind.core.spec import BindingSpec
+from declbind.core.wording import in_binding
 from declbind.fields import hold_back
 from declbind.sources import SourceItem, code
 from declbind.sources.baselines import Baselines, find_baseline
@@ -30,7 +31,8 @@ def build_entries(items: Iterable[SourceItem], baselines: Baselines = MappingPro
                 binding = limit_binding(binding, known) if binding else build_binding(replace(item.spec, known=known))
                 binding.resolved()
             except Exception as error:  # A fault in one binding must not affect the others.
-                binding, problems = None, (Problem("$", f"Binding {item.stream!r}: {error}"),)
+                said = error.problems[0].sentence if isinstance(error, ConfigError) else str(error)
+                binding, problems = None, (Problem("$", in_binding(item.stream or "", said)),)
         model = item.spec.model if item.spec is not None else str((item.document or {}).get("model") or "")
         yield Entry(item.stream or "", item.where, item.source, binding, problems, model)
 

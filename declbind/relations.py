@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from django.core.exceptions import FieldDoesNotExist
 from django.db.models import Model
 from django.db.models.fields.reverse_related import ForeignObjectRel
+
+from declbind.core.sentences import Sentence
+from declbind.core.sentences import Sentence as _
 
 #: The maximum number of relations in one path.
 MAX_STEPS = 4
@@ -33,7 +37,14 @@ def find_hops(model: type[Model], path: str) -> list[Hop]:
     before = ""
     names = path.split("__")
     if len(names) > MAX_STEPS:
-        raise LookupError(f"expected at most {MAX_STEPS} relations in a row, got {len(names)} in {path!r}")
+        raise LookupError(
+            _(
+                "expected at most %(limit)s relations in a row, got %(count)s in %(path)r",
+                limit=MAX_STEPS,
+                count=len(names),
+                path=path,
+            )
+        )
     for name in names:
         relation = _find_relation(at, name, path)
         lookup = f"{before}__{name}" if before else name
@@ -66,15 +77,26 @@ def _find_relation(model: type[Model], name: str, path: str) -> Any:
     found = relations.get(name)
     if found is not None:
         return found
-    known = ", ".join(sorted(relations)) or "none"
-    where = f" in {path!r}" if name != path else ""
+    values = {"model": model._meta.label, "name": name, "known": ", ".join(sorted(relations)) or _("none")}
     try:
-        kind = type(model._meta.get_field(name)).__name__
+        values["kind"] = type(model._meta.get_field(name)).__name__
     except FieldDoesNotExist:
-        raise LookupError(f"{model._meta.label} has no relation {name!r}{where}. Its relations are {known}") from None
-    raise LookupError(
-        f"{name!r}{where} of {model._meta.label} is a {kind}, which cannot be followed. Its relations are {known}"
-    )
+        raise LookupError(_no_relation(path, values)) from None
+    if name != path:
+        text = _(
+            "%(name)r in %(path)r of %(model)s is a %(kind)s, which cannot be followed. Its relations are %(known)s",
+            path=path,
+            **values,
+        )
+    else:
+        text = _("%(name)r of %(model)s is a %(kind)s, which cannot be followed. Its relations are %(known)s", **values)
+    raise LookupError(text)
+
+
+def _no_relation(path: str, values: Mapping[str, object]) -> Sentence:
+    if values["name"] != path:
+        return _("%(model)s has no relation %(name)r in %(path)r. Its relations are %(known)s", path=path, **values)
+    return _("%(model)s has no relation %(name)r. Its relations are %(known)s", **values)
 
 
 def _is_followed(field: Any) -> bool:

@@ -23,6 +23,8 @@ from django.db.models import Model
 from django.db.models.fields.related import RelatedField
 
 from declbind.conf import settings
+from declbind.core.sentences import Sentence
+from declbind.core.sentences import Sentence as _
 from declbind.django_types import Column
 
 #: Classes whose subclasses decide or record what users may do.
@@ -131,7 +133,7 @@ def is_secret_column(field: Column) -> bool:
 
 def value_field(field: Column) -> Column:
     """Return the column with the values of a field. For a relation, this is the column that it refers to."""
-    for _ in range(10):  # A key may be a relation itself, as in a child model.
+    for _step in range(10):  # A key may be a relation itself, as in a child model.
         target = _related_model(field)
         if target is None:
             break
@@ -139,24 +141,24 @@ def value_field(field: Column) -> Column:
     return field
 
 
-def withheld_reason(field: Column) -> str:
+def withheld_reason(field: Column) -> Sentence | str:
     """Return the content of a column that no stored binding may expose, such as ``"passwords"``, or ``""``.
 
     For a relation, the column that it refers to counts.
     """
     field = value_field(field)
     if field.model._meta.app_label == "declbind":
-        return "declbind's own data"
+        return _("declbind's own data")
     if isinstance(field, (*_HARMLESS, *_NUMBERS)):
         return ""
     if _PASSWORD.search(field.name):
-        return "passwords"
+        return _("passwords")
     if _SESSION_KEY.search(field.name) or any(SESSION_BASE in _names(cls) for cls in _relatives(field.model)):
-        return "session keys"
+        return _("session keys")
     # The same column may have another name in a model that shares the table.
     namesakes = (twin for cls in _relatives(field.model) for twin in cls._meta.local_concrete_fields)
     if any(twin.column == field.column and _PASSWORD.search(twin.name) for twin in namesakes):
-        return "passwords"
+        return _("passwords")
     return ""
 
 

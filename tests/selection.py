@@ -29,6 +29,7 @@ SERVERS = {
     "compat",
     "docs",
     "guests",
+    "npm",
     "release",
     "test_checks_installation",
     "test_django_tenants",

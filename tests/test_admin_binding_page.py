@@ -25,7 +25,7 @@ def test_all_sources_are_in_one_table_in_one_order(admin_client):
     page = get(admin_client)
     assert page.count('name="_selected_action"') == 6
     assert "0 of 6 selected" in page
-    assert "9 binding records" in page
+    assert "9 bindings" in page
 
 
 def test_a_page_of_the_list_holds_both_sources(admin_client, monkeypatch):

@@ -173,7 +173,7 @@ def test_a_plan_is_refused_if_the_configuration_changed(admin_client, moved):
     stream, verb = {"edited": ("posts", "changed"), "added": ("more", "created"), "removed": ("posts", "removed")}[
         moved
     ]
-    assert f"<b>{stream}</b> was {verb} by an unknown user at version 2" in page
+    assert f"<b>{stream}</b> was {verb} by a command or a program at version 2" in page
     assert stored() == before
     assert confirm(admin_client, refused).status_code == 302
     assert stored()["posts"]["description"] == "mine"

@@ -53,8 +53,8 @@ def test_every_source_is_listed(admin_client):
     for text in ("posts", "blog-posts", "intval", "code decides", "blog/bindings/posts.json[0]", "2 fields"):
         assert text in page
     assert '<b>view</b> <span class="declbind-open">everyone</span>' in page
-    assert "holders of blog.add_post" in page
-    assert "holders of blog.change_post" in page
+    assert "users with the permission blog.add_post" in page
+    assert "users with the permission blog.change_post" in page
 
 
 def test_all_fields_is_highlighted(admin_client):

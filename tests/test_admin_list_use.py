@@ -36,10 +36,10 @@ def test_the_list_shows_how_much_each_stream_is_used(admin_client):
     now = timezone.now()
     Node.objects.create(id="m", host="web", pid=8, started_at=now, seen_at=now, streams={"posts": 3})
     text = " ".join(admin_client.get(LIST).content.decode().split())
-    assert '<a href="/admin/declbind/bindingrecord/connections/?stream=posts">7 subscribers</a>' in text
+    assert '<a href="/admin/declbind/bindingrecord/connections/?stream=posts">7 subscriptions</a>' in text
     assert '<a href="/admin/declbind/bindingrecord/live/?stream=posts">34 sent/min</a>' in text
     assert "3 refused/min" in text
-    assert "0 subscribers" in text
+    assert "0 subscriptions" in text
     assert text.count("declbind-spark") == 1
 
 
@@ -51,7 +51,7 @@ def test_the_list_has_no_links_without_the_permission_to_watch(client):
     user.save()
     client.force_login(user)
     text = client.get(LIST).content.decode()
-    assert "0 subscribers" in text
+    assert "0 subscriptions" in text
     assert "connections/" not in text
     assert "why/" not in text
 

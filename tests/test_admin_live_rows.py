@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from datetime import timedelta
 
 import pytest
@@ -49,6 +50,42 @@ def test_rows_of_a_burst_are_left_out_and_counted():
     whole = poll(client, cursor, whole="1")
     assert (whole["every"], len(whole["rows"])) == (1, 283)
     assert poll(client, cursor, bare="1")["rows"] == []
+
+
+def shown_streams(client, **query):
+    """Return the number of rows of each stream on a page that is opened now."""
+    return Counter(row.stream for row, _ in client.get(LIVE, query).context["rows"])
+
+
+def test_a_busy_stream_leaves_places_for_older_rows_of_others(monkeypatch):
+    """A page has as many rows as ever, and those of the busy stream are fewer. Each row is shown on request."""
+    monkeypatch.setattr(window, "MAX_ROWS", 8)
+    monkeypatch.setattr(window, "FAIR_ROWS", 4)
+    client = watcher()
+    for _ in range(2):
+        add_event(stream="quiet")
+    refused = add_traffic(kind=Traffic.REFUSED, stream="refusing")
+    for number in range(20):
+        add_event(stream="busy", object_pk=str(number))
+    assert shown_streams(client) == {"busy": 5, "quiet": 2, "refusing": 1}
+    assert shown_streams(client, each="1") == {"busy": 8}
+    assert f'data-key="t{refused.pk}"' in client.get(LIVE).content.decode()
+    assert client.get(EXPORT).content.decode().count("quiet") == 2
+
+
+def test_only_busy_streams_are_sampled():
+    """The few rows of another stream all arrive, unless there are too many such streams."""
+    client = watcher()
+    cursor = cursor_of(client)
+    for number in range(250):
+        add_event(object_pk=str(number), stream="busy")
+    quiet = [add_event(stream="quiet", object_pk=str(number)) for number in range(7)]
+    answer = poll(client, cursor)
+    assert answer["every"] > 1
+    assert {f"e{event.pk}" for event in quiet} < {row["key"] for row in answer["rows"]}
+    for number in range(100):
+        add_event(stream=f"s{number}")
+    assert len(poll(client, cursor)["rows"]) <= window.ANSWER_ROWS
 
 
 def test_skipped_rows_can_be_read_page_by_page(monkeypatch):

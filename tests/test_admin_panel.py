@@ -139,7 +139,7 @@ def test_the_panel_describes_the_change_and_counts_the_affected_subscribers(admi
     connect("c", "other", "posts")
     html = ask(admin_client, record, fields_names="title\r\nbody")
     assert "also sends body" in html
-    assert "opens more" in html
+    assert "gives more access" in html
     assert "1 connection will be informed" in html
     assert "Nothing has been changed" in ask(admin_client, record)
 

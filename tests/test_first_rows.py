@@ -24,9 +24,11 @@ from declbind.registry import check_version
 from tests.servers import ROOT
 
 PROCESSES = 8
-#: A minimal site; its declbind tables are where the router puts them.
+#: A minimal site, on SQLite files or at a URL; its declbind tables are where the router puts them.
 SETTINGS = """
 import os
+
+import environ
 
 SECRET_KEY = "only-for-tests"
 USE_TZ = True
@@ -34,6 +36,8 @@ DATABASES = {
     name: {"ENGINE": "django.db.backends.sqlite3", "NAME": os.path.join(os.environ["FOLDER"], name)}
     for name in ("default", "second")
 }
+if "DATABASE_URL" in os.environ:
+    DATABASES = {"default": environ.Env.db_url_config(os.environ["DATABASE_URL"])}
 DATABASE_ROUTERS = ["site_settings.Router"] if os.environ.get("ROUTED") else []
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "channels", "declbind"]
@@ -51,22 +55,32 @@ class Router:
     def allow_migrate(self, db, app_label, model_name=None, **hints):
         return db == ("second" if app_label == "declbind" else "default")
 """
-#: Begins when the last of the processes is ready, does a process's first work, and prints the result.
+#: Forks processes, which begin together with a process's first work; prints the result of each.
 START = """
-import json, os, sys, time, django
+import json, multiprocessing, os, sys, django
 django.setup()
 from declbind.models import Configuration, Head
 from declbind.outbound import history, log
 from declbind.live.log_reader import LogReader
-folder, number, count = os.environ["FOLDER"], sys.argv[1], int(sys.argv[2])
-open(os.path.join(folder, f"ready-{number}"), "w").close()
-while sum(name.startswith("ready-") for name in os.listdir(folder)) < count:
-    time.sleep(0.001)
-try:
-    tick, _ = LogReader("default").first_look()
-    print(json.dumps([tick.head.epoch, Head.objects.count()]))
-except Exception as error:
-    print(json.dumps([f"{type(error).__name__}: {error}", 0]))
+processes = multiprocessing.get_context("fork")
+barrier = processes.Barrier(int(sys.argv[1]), timeout=60)
+
+
+def start():
+    barrier.wait()
+    try:
+        tick, _ = LogReader("default").first_look()
+        found = [tick.head.epoch, Head.objects.count()]
+    except Exception as error:
+        found = [f"{type(error).__name__}: {error}", 0]
+    os.write(1, json.dumps(found).encode() + b"\\n")
+
+
+started = [processes.Process(target=start) for _ in range(barrier.parties)]
+for process in started:
+    process.start()
+for process in started:
+    process.join()
 """
 
 
@@ -104,14 +118,9 @@ def test_the_migration_inserts_them(tmp_path: Path, routed: str, alias: str) -> 
 
 def start_together(env: dict[str, str], count: int = PROCESSES) -> list[object]:
     """Start processes at once and return the result of each: the epoch, and the number of head rows."""
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", START, str(number), str(count)],
-            env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True,
-        )
-        for number in range(count)
-    ]  # fmt: skip
-    return [json.loads(process.communicate(timeout=120)[0]) for process in processes]
+    found = [json.loads(line) for line in run(env, "-c", START, str(count)).splitlines()]
+    assert len(found) == count
+    return found
 
 
 def check_that_all_agree(found: Sequence[Any]) -> None:
@@ -135,7 +144,7 @@ def test_processes_that_start_together_on_a_server_agree(
 ) -> None:
     """The same race on a database without one lock for all writers."""
     url = request.getfixturevalue(f"{kind}_database")
-    env = {**environment(tmp_path), "DJANGO_SETTINGS_MODULE": "tests.settings", "DATABASE_URL": url}
+    env = environment(tmp_path, DATABASE_URL=url)
     run(env, "-m", "django", "migrate", "--verbosity", "0")
     run(env, "-c", "import django; django.setup(); from declbind.models import Head; Head.objects.all().delete()")
     check_that_all_agree(start_together(env))

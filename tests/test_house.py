@@ -24,6 +24,11 @@ MAX_ANY = 25
 JUSTIFICATION = re.compile(r"^\s*# Long: \w.+")
 #: Files of others, and files that programs write.
 FOREIGN = re.compile(r"/(migrations|vendor|__pycache__|node_modules|\.venv[^/]*)/")
+#: Files that stay whole, with the reason.
+WHOLE_FILES = {
+    "declbind/static/declbind/declbind.js": "Under Django's hashed names it cannot import parts of itself; "
+    "tests/npm/test_package.py::test_modules_work_under_hashed_names shows it.",
+}
 #: Modules whose public names users import.
 PUBLIC_FILES = (
     "declbind/binding_keys.py",
@@ -47,9 +52,7 @@ PAGES = ("README.md", "SECURITY.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs")
 
 # What breaks the rules today -----------------------------------------------------------------------------------------
 
-LONG_FILES: Mapping[str, int] = {
-    "declbind/static/declbind/declbind.js": 870,
-}
+LONG_FILES: Mapping[str, int] = {}
 LONG_FUNCTIONS: Mapping[str, int] = {
     "tests/benchmarks/crowd.py:_burst": 51,
     "tests/browser/console.py:fill_console": 71,
@@ -73,12 +76,12 @@ def find_files(root: Path, *suffixes: str) -> Iterator[Path]:
 
 
 def long_files(root: Path) -> dict[str, int]:
-    """Return the files of more than 400 lines, with their lines."""
+    """Return the files of more than 400 lines, with their lines, without those that stay whole."""
     sizes = {
         path.relative_to(root).as_posix(): len(path.read_text().splitlines())
         for path in find_files(root, ".py", ".js", ".css", ".html")
     }
-    return {path: size for path, size in sizes.items() if size > MAX_FILE_LINES}
+    return {path: size for path, size in sizes.items() if size > MAX_FILE_LINES and path not in WHOLE_FILES}
 
 
 def long_functions(root: Path) -> dict[str, int]:

@@ -29,6 +29,7 @@ LAYERS = [
         "declbind.codenames",
         "declbind.exposure",
         "declbind.django_types",
+        "declbind.english",
         "declbind.field_validation",
         "declbind.fields",
         "declbind.obstacles",

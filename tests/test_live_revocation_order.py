@@ -158,13 +158,13 @@ async def test_a_check_that_is_not_repeated_is_detected(monkeypatch):
 
 
 async def test_a_kick_closes_the_connections_of_a_user():
-    """The code is 4403, with the operator's reason. Other users stay connected, and the user may reconnect."""
+    """The code is 1012, with the operator's reason. Other users stay connected, and the user may reconnect."""
     login, other = await log_in(VIEW), await log_in(VIEW)
     with override_bindings(PRIVATE):
         async with login.client() as client, other.client() as neighbour:
             await subscribe(neighbour)
             await in_thread(kick, user=login.user, reason="Please reload.")
-            with pytest.raises(ConnectionError, match=r"4403: Please reload\."):
+            with pytest.raises(ConnectionError, match=r"1012: Please reload\."):
                 await client.receive()
             await store("a", 1)
             assert (await next_payload(neighbour))["data"]["value"] == 1
@@ -179,7 +179,7 @@ async def test_a_kick_closes_one_connection():
             [connection] = (await get_hub()).core.connections
             async with Client() as neighbour:
                 await in_thread(kick, connection=connection.info.id)
-                assert await client.wait_closed() == 4403
+                assert await client.wait_closed() == 1012
                 await subscribe(neighbour)
 
 

@@ -319,4 +319,4 @@ def test_a_kick_reaches_all_processes(django_server):
         assert request(there, "subscribe")["ok"]
         kick(user=login.user)
         for connection in (here, there):
-            assert read_to_the_close(connection) == 4403
+            assert read_to_the_close(connection) == 1012

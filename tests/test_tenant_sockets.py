@@ -159,7 +159,7 @@ async def test_changes_of_a_user_concern_one_tenant(act: Callable[..., None]) ->
         async with Client(user=user, tenant="acme") as acme, Client(user=user, tenant="beta") as beta:
             await in_thread(change)
             if act is kick:
-                assert await acme.wait_closed() == 4403
+                assert await acme.wait_closed() == 1012
             await subscribe(beta)
     event = await Event.objects.filter(kind=Event.CONTROL).order_by("-pk").afirst()
     assert event is not None

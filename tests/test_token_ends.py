@@ -50,7 +50,7 @@ def deactivate(user: User) -> None:
         (change_password, 4401),
         (deactivate, 4401),
         (lambda user: user.delete(), 4401),
-        (lambda user: kick(user=user), 4403),
+        (lambda user: kick(user=user), 1012),
         (lambda user: blocks.block(str(user.pk), timedelta(hours=1)), 4403),
     ],
 )

@@ -10,7 +10,7 @@ from django.db import connection
 from django.utils import timezone
 from pytest_django import Settings
 
-from declbind.console.why import Cause, Certainty
+from declbind.console.why import Cause, Certainty, Question, explain, find_step
 from declbind.models import BindingRecord, Event, Head, Traffic, editing
 from declbind.outbound import sequencer
 from declbind.outbound.triggers import upkeep
@@ -198,6 +198,52 @@ def test_a_fault_of_the_binding() -> None:
             message="The binding failed.",
         )  # fmt: skip
         assert cause_of(row.pk) is Cause.BINDING_FAILED
+
+
+def refuse(row_pk: object, **values: Any) -> None:
+    Traffic.objects.create(
+        **{
+            "at": timezone.now(), "kind": Traffic.REFUSED, "connection": "c1", "username": "ann", "user_pk": "5",
+            "stream": "numbers", "action": "update", "object_pk": str(row_pk), "outcome": "denied",
+            "message": "Not allowed.", **values,
+        }
+    )  # fmt: skip
+
+
+def test_a_refused_request() -> None:
+    """It is certain if the connection is known, as on the live page, and leads to a try of the same request."""
+    with override_bindings(NUMBERS):
+        row = stored()
+        Event.objects.all().delete()
+        user = make_user()
+        refuse(row.pk, username=user.username, user_pk=str(user.pk))
+        question = Question("numbers", str(row.pk), user.username, timezone.now(), connection="c1")
+        [answer] = explain(question, database_alias()).answers[:1]
+        assert (answer.cause, answer.certainty) == (Cause.WRITE_REFUSED, Certainty.CERTAIN)
+        assert answer.text == f"The request of {user} to update the row was answered with denied: Not allowed."
+        assert ("action", "update") in find_step(answer, question).query
+        assert "--action update" in find_step(answer, question).command
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"object_pk": "999"},
+        {"connection": "c2"},
+        {"at": timezone.now() - timedelta(minutes=5)},
+        {"action": "subscribe"},
+        {"kind": Traffic.REQUEST},
+    ],
+)
+def test_another_refusal_explains_nothing(values: dict[str, Any]) -> None:
+    """That of another row, connection, time or kind of request."""
+    with override_bindings(NUMBERS):
+        row = stored()
+        Event.objects.all().delete()
+        refuse(row.pk, **values)
+        question = Question("numbers", str(row.pk), "", timezone.now(), connection="c1")
+        causes = {answer.cause for answer in explain(question, database_alias()).answers}
+        assert Cause.WRITE_REFUSED not in causes
 
 
 def test_a_row_whose_group_field_is_null() -> None:

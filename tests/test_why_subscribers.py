@@ -88,13 +88,15 @@ def test_a_subscription_that_was_refused(outcome: str, expected: Cause) -> None:
     ("code", "expected"),
     [
         (1000, Cause.NOT_CONNECTED), (4401, Cause.REVOKED), (4403, Cause.KICKED), (4408, Cause.TOO_SLOW),
-        (4429, Cause.OVER_LIMIT), (1006, Cause.PROCESS_LOST),
+        (4429, Cause.OVER_LIMIT), (1006, Cause.PROCESS_LOST), ((1012, "Maintenance at noon"), Cause.KICKED),
+        ((1012, "The process ended."), Cause.NOT_CONNECTED), ((1012, "The server is restarting."), Cause.NOT_CONNECTED),
     ],
 )  # fmt: skip
-def test_a_connection_that_had_ended_before(code: int, expected: Cause) -> None:
+def test_a_connection_that_had_ended_before(code: int | tuple[int, str], expected: Cause) -> None:
     """The way it ended explains why its user was not connected."""
     user = make_user()
-    attend(user, closed_at=timezone.now() - timedelta(minutes=1), close_code=code)
+    number, reason = code if isinstance(code, tuple) else (code, "")
+    attend(user, closed_at=timezone.now() - timedelta(minutes=1), close_code=number, close_reason=reason)
     with override_bindings(NUMBERS):
         row = stored()
         last_event()

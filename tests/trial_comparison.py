@@ -228,8 +228,7 @@ def compare_view(world: World, case: Case) -> str:
     tried = make_trial(ask(world, case))
     assert world.state() == before, "the try left something behind"
     group = tried.step(Check.GROUP)
-    shown = group.text.removesuffix(".").partition(" by the params ")[2] if group and group.verdict == "ok" else ""
-    params = json.loads(shown or "{}")
+    params = group.evidence["params"] if group and group.verdict == "ok" else {}
     text = json.dumps({"stream": STREAM, "payload": {"action": "subscribe", "params": params, "ref": 1}})
     real = json.loads(answer(text, world, case))["payload"]
     if params or tried.error is None or tried.error.code != "denied":

@@ -112,7 +112,7 @@ def who_cell(summary: Summary) -> SafeString:
 
 def traffic_cell(usage: Usage, stream: str, links: Mapping[str, str]) -> SafeString:
     """Return the subscribers and the rates; ``links`` lead to the pages that the viewer may see."""
-    subscribers = f"{usage.subscribers} subscriber{'' if usage.subscribers == 1 else 's'}"
+    subscribers = f"{usage.subscribers} subscription{'' if usage.subscribers == 1 else 's'}"
     lines = [
         _linked(subscribers, links.get("connections"), {"stream": stream}),
         format_html(
@@ -147,5 +147,5 @@ def changed_cell(revision: BindingRevision | None, link: str = "") -> SafeString
         naturaltime(revision.created_at),
     )
     text = format_html('<a href="{}">{}</a>', link, text) if link else text
-    author = revision.author_name or "an unknown user"
+    author = revision.author_name or "a command or a program"
     return format_html('{}<span class="declbind-quiet">{}</span>', text, author)

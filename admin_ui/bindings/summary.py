@@ -11,6 +11,7 @@ from django.db.models import Model
 
 from declbind import record_validation, record_warnings
 from declbind.bindings import DJANGO_ACTIONS, Binding
+from declbind.console.record_words import audience_in_words
 from declbind.core.errors import Problem
 from declbind.core.registry import Entry
 from declbind.core.spec import ACTIONS, AUDIENCES, BindingSpec
@@ -128,7 +129,7 @@ class Summary:
         elif rule in AUDIENCES:
             words = AUDIENCE_WORDS[rule]
         else:
-            words = f"holders of {rule or self._own_codename(spec, action)}"
+            words = audience_in_words(rule or self._own_codename(spec, action))
         return f"{words}, own rows only" if spec.scope and rule is not False else words
 
     def _own_codename(self, spec: BindingSpec, action: str) -> str:

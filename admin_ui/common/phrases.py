@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from declbind.core.errors import Problem
+from declbind.core.wording import without_binding
 
 #: The names of a record's keys, as the form shows them.
 LABELS: Final[Mapping[str, str]] = {
@@ -33,7 +34,7 @@ LABELS: Final[Mapping[str, str]] = {
 }
 _ACTIONS: Final = {"view": "see rows", "create": "add rows", "update": "change rows", "delete": "delete rows"}
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\[(\"(?:[^\"\\]|\\.)*\")\]")
-_BINDING = re.compile(r"^Binding '[^']*': (?:([a-z])(?=[a-z]*[ ,]))?")
+_WORD = re.compile(r"[^\W\d_A-Z][^\W\d_A-Z]*[ ,]")
 
 
 def describe_place(path: str) -> str:
@@ -64,7 +65,9 @@ def describe_problem(problem: Problem) -> str:
 
 def plain_message(problem: Problem) -> str:
     """Return the message of a problem without the stream, which the page names already."""
-    return _BINDING.sub(lambda found: (found[1] or "").upper(), problem.message)
+    message = problem.message
+    plain = without_binding(message)
+    return f"{plain[0].upper()}{plain[1:]}" if plain != message and _WORD.match(plain) else plain
 
 
 def split_problem(key: str, text: str) -> Problem:

@@ -12,7 +12,7 @@ from declbind.console.consequences import Consequence, consequences, in_words
 
 #: The confirmation that stores a widening edit; its value is the ``digest`` of the words beside it.
 CONFIRM = "confirm_widening"
-ASKING = "This opens more than before. Nothing is saved yet: read what it opens, confirm it, and save again."
+ASKING = "This gives more access than before. Nothing is saved yet. Read the marked lines, confirm, and save again."
 
 
 @dataclass(frozen=True)

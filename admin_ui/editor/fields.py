@@ -244,8 +244,8 @@ class PermissionsWidget(CompoundWidget):
         widgets: dict[str, forms.Widget | type[forms.Widget]] = {}
         for action in self.actions:
             choices = [
-                (DEFAULT, f"users with the model's '{DEEDS[action][1]}' permission"),
-                (EVERYONE, "everyone, including visitors who are not logged in"),
+                (DEFAULT, f"users with the '{DEEDS[action][1]}' permission"),
+                (EVERYONE, "everyone, even without a login"),
                 (AUTHENTICATED, "every user who is logged in"),
                 (STAFF, "every staff user"),
                 (NOBODY, "nobody"),

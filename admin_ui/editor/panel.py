@@ -24,9 +24,9 @@ from declbind import value_validation
 from declbind.binding_classes import build_binding
 from declbind.console import audience
 from declbind.console.preview import Preview, make_preview
+from declbind.console.record_words import audience_in_words
 from declbind.core.errors import ConfigError
 from declbind.core.spec import BindingSpec
-from declbind.core.wording import AUDIENCE_WORDS
 from declbind.fields import find_model, is_sensitive_field
 from declbind.models import BindingRecord
 from declbind.registry import database_alias
@@ -235,7 +235,7 @@ def _look(model_admin: RecordAdmin, request: HttpRequest, form: BindingForm, pro
         return Look(query, choices, note=str(error).removeprefix("$: "))
     bound = binding()
     rule = bound.rule("view")
-    who = "everyone" if rule is True else AUDIENCE_WORDS.get(rule) or f"holders of {rule}"
+    who = "everyone" if rule is True else audience_in_words(rule)
     own = ", each only own rows" if bound.resolved().spec.scope else ""
     return Look(
         query,

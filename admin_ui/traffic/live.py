@@ -102,13 +102,14 @@ def live_view(model_admin: RecordAdmin, request: HttpRequest) -> HttpResponse:
     wanted = read_wanted(model_admin, request)
     after = window.Cursor.parse(request.GET.get("cursor", ""))
     look = window.Look(wanted)
-    page = look.newest() if after is None else look.onward(after)
+    folds = folds_rows(wanted, request)
+    page = look.newest(is_fair=folds) if after is None else look.onward(after)
     links = Links(model_admin)
     by_stream = stream_models()
     rates = load_rates()
     query = wanted.query
     onward = f"{query}&" if query else ""
-    shown, folds = [(row, links.of(row)) for row in page.rows], folds_rows(wanted, request)
+    shown = [(row, links.of(row)) for row in page.rows]
     return screen.render_page(
         model_admin,
         request,
@@ -210,9 +211,10 @@ def stop_view(model_admin: RecordAdmin, request: HttpRequest) -> HttpResponse:
 def export_view(model_admin: RecordAdmin, request: HttpRequest) -> HttpResponse:
     """Return a file with the rows of the page, by the same filters. It has values only after they were revealed."""
     visible = VisibleRows(model_admin.admin_site, request) if request.session.get(REVEALED) else None
-    look = window.Look(read_wanted(model_admin, request), readable=readable_models(request.user), visible=visible)
+    wanted = read_wanted(model_admin, request)
+    look = window.Look(wanted, readable=readable_models(request.user), visible=visible)
     after = window.Cursor.parse(request.GET.get("cursor", ""))
-    page = look.newest() if after is None else look.onward(after)
+    page = look.newest(is_fair=folds_rows(wanted, request)) if after is None else look.onward(after)
     return export.download(page.rows, "csv" if request.GET.get("format") == "csv" else "jsonl")
 
 

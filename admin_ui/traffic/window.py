@@ -6,6 +6,7 @@ too many), and the rows after a cursor one page at a time (after a pause, or to 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -28,6 +29,10 @@ from declbind.registry import database_alias
 MAX_ROWS = 500
 #: The rows of an answer to a page that is being watched; of more rows it gets every second, fourth or eighth.
 ANSWER_ROWS = 100
+#: Up to so many rows of a stream are shown before other streams lose their places to it.
+FAIR_ROWS = 100
+#: A stream with so few rows in an answer is not sampled.
+QUIET_ROWS = 10
 #: How many of the newest events a filter searches: nothing but their order has an index.
 WINDOW = 20_000
 MAX_UNSEQUENCED = 100
@@ -97,13 +102,16 @@ class Look:
         """Return whether a cursor is of another epoch."""
         return after.epoch != self.cursor.epoch or after.offset > self.cursor.offset
 
-    def newest(self) -> Page:
-        """Return the newest rows."""
+    def newest(self, *, is_fair: bool = False) -> Page:
+        """Return the newest rows. With ``is_fair`` a busy stream does not take the places of the others."""
         floor = self._floor(0)
         events = list(self._events(floor).order_by(f"-{self.column}")[:MAX_ROWS]) if self.wanted.wants_events else []
+        if is_fair:
+            events += self._beside(events, floor)
         events += self._unsequenced()
         traffic = list(self._traffic().order_by("-pk")[:MAX_ROWS])
-        rows = self._rows(events, traffic)[:MAX_ROWS]
+        rows = self._rows(events, traffic)
+        rows = (_spare(rows) if is_fair else rows)[:MAX_ROWS]
         is_bounded = floor >= self.min_offset and len(rows) < MAX_ROWS and self.wanted.wants_events
         return Page(rows, self.cursor, len(rows), is_bounded=is_bounded)
 
@@ -114,19 +122,14 @@ class Look:
         if after == self.cursor and not history.needs_sequencer(self.using):
             return Page([], self.cursor)
         floor = max(after.offset, self.cursor.offset - WINDOW)
-        offsets, controls = self._offsets(floor)
+        numbered, controls = self._offsets(floor)
         fresh = self._traffic().filter(self._late(after.traffic)).order_by("-pk")
-        kinds = list(fresh.values_list("pk", "kind")[: WINDOW + 1])
+        kinds = list(fresh.values_list("pk", "kind", "stream")[: WINDOW + 1])
         # Rows that are read again because they may have been late were already counted.
-        count = len(offsets) + len(controls) + sum(pk > after.traffic for pk, _ in kinds)
-        always = [pk for pk, kind in kinds if kind in ALWAYS_SHOWN]
-        rest = [pk for pk, kind in kinds if kind not in ALWAYS_SHOWN]
-        every = 1
-        if not whole and len(offsets) + len(rest) > ANSWER_ROWS:
-            while len(offsets) + len(rest) > ANSWER_ROWS:
-                every *= 2
-                offsets = [offset for offset in offsets if sampling.keeps(offset, every)]
-                rest = [pk for pk in rest if sampling.keeps(pk, every)]
+        count = len(numbered) + len(controls) + sum(pk > after.traffic for pk, _, _ in kinds)
+        always = [pk for pk, kind, _ in kinds if kind in ALWAYS_SHOWN]
+        ordinary = [(pk, stream) for pk, kind, stream in kinds if kind not in ALWAYS_SHOWN]
+        (offsets, rest), every = _sample([numbered, ordinary], len(numbered) + len(ordinary) if whole else ANSWER_ROWS)
         skipped = max(0, floor - after.offset)
         wanted_offsets = sorted((*offsets, *controls), reverse=True)[:MAX_ROWS]
         wanted_pks = sorted((*always, *rest), reverse=True)[:MAX_ROWS]
@@ -174,15 +177,29 @@ class Look:
         stretch = {f"{self.column}__gt": floor, f"{self.column}__lte": self.cursor.offset}
         return narrow_events(shown(Event, self.using).filter(**stretch), self.wanted, self.using)
 
-    def _offsets(self, floor: int) -> tuple[list[int], list[int]]:
-        """Return the offsets of the events after the floor, and those of marks, in order."""
+    def _beside(self, events: Sequence[Event], floor: int) -> list[Event]:
+        """Return further events of the streams that busy ones leave no place for; none if all events were read."""
+        counted = Counter(event.stream for event in events)
+        busy = [stream for stream, count in counted.items() if count > FAIR_ROWS]
+        if len(events) < MAX_ROWS or not busy:
+            return []
+        known = {event.pk for event in events}
+        # The search is bounded, because a stream has no index.
+        others = self._events(max(floor, self.cursor.offset - WINDOW)).exclude(stream__in=busy)
+        return [event for event in others.order_by(f"-{self.column}")[:FAIR_ROWS] if event.pk not in known]
+
+    def _offsets(self, floor: int) -> tuple[list[tuple[int, str]], list[int]]:
+        """Return the offsets of the events after the floor with their streams, and those of marks, in order."""
         if not self.wanted.wants_events:
             return [], []
-        found = self._events(floor).order_by(self.column).values_list(self.column, "kind")
-        offsets: list[int] = []
+        found = self._events(floor).order_by(self.column).values_list(self.column, "kind", "stream")
+        offsets: list[tuple[int, str]] = []
         controls: list[int] = []
-        for offset, kind in found:
-            (controls if kind == Event.CONTROL else offsets).append(offset)
+        for offset, kind, stream in found:
+            if kind == Event.CONTROL:
+                controls.append(offset)
+            else:
+                offsets.append((offset, stream))
         return offsets, controls
 
     def _numbered(self, offsets: Sequence[int]) -> QuerySet[Event]:
@@ -226,6 +243,37 @@ def load_page(wanted: Wanted, after: Cursor | None = None, *, whole: bool = Fals
     """Return the newest rows, or with ``after`` those since that cursor."""
     look = Look(wanted)
     return look.newest() if after is None else look.since(after, whole=whole)
+
+
+def _sample(kinds: Sequence[Sequence[tuple[int, str]]], most: int) -> tuple[list[list[int]], int]:
+    """Return the numbers of rows, given with their streams, and of how many one was kept.
+
+    Only busy streams are sampled, unless there are too many others.
+    """
+    total = Counter((at, stream) for at, rows in enumerate(kinds) for _, stream in rows)
+    quiet = {key for key, count in total.items() if count <= QUIET_ROWS}
+    if sum(total[key] for key in quiet) > most // 2:
+        quiet = set()
+    every, kept = 1, [list(rows) for rows in kinds]
+    while sum(map(len, kept)) > most:
+        every *= 2
+        kept = [
+            [row for row in rows if (at, row[1]) in quiet or sampling.keeps(row[0], every)]
+            for at, rows in enumerate(kept)
+        ]
+    return [[number for number, _ in rows] for rows in kept], every
+
+
+def _spare(rows: list[Row]) -> list[Row]:
+    """Return at most a page of rows. Of too many, the oldest rows of those that have many equal ones are left out."""
+    seen: Counter[str] = Counter()
+    first: list[Row] = []
+    later: list[Row] = []
+    for row in rows:
+        seen[row.likeness] += 1
+        (first if not row.likeness or seen[row.likeness] <= FAIR_ROWS else later).append(row)
+    chosen = {row.key for row in [*first, *later][:MAX_ROWS]}
+    return [row for row in rows if row.key in chosen]
 
 
 def _in_order(rows: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:

@@ -14,6 +14,7 @@ from declbind.bindings import Binding
 from declbind.conf import settings
 from declbind.core.errors import Problem
 from declbind.core.registry import Entry
+from declbind.english import in_english
 from declbind.models import BindingRecord
 from declbind.registry import BindingRegistry, current_registry, database_alias, load_configuration
 from declbind.sources.code import find_scattered, find_unbound, name_of
@@ -22,6 +23,7 @@ from declbind.sources.unimported import UnimportedClass, find_unimported
 from .settings import is_readable
 
 
+@in_english()
 def check_bindings(**kwargs: object) -> list[CheckMessage]:
     """Check the bindings of files and classes (W001, W003, W004). Makes no query."""
     if not is_readable():
@@ -36,6 +38,7 @@ def check_bindings(**kwargs: object) -> list[CheckMessage]:
     return found
 
 
+@in_english()
 def check_classes(**kwargs: object) -> list[CheckMessage]:
     """Check that every process knows the binding classes (W016, W017). Makes no query."""
     if not is_readable():
@@ -62,6 +65,7 @@ def check_classes(**kwargs: object) -> list[CheckMessage]:
     return [*scattered, *(_unimported(found) for found in find_unimported()), *unbound]
 
 
+@in_english()
 def check_records(databases: Sequence[str] | None = None, **kwargs: object) -> list[CheckMessage]:
     """Check the records of the database (W002, W003, W004), and unaccepted fields of any source (W024).
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from .sentences import Sentence
+
 #: Every error code that a reply may carry. Clients switch on them, so codes are rarely added and never renamed.
 CODES: Final = (
     "malformed",
@@ -30,12 +32,17 @@ _FIRST_KEY = re.compile(r"\$(?:\.([^.\[]+)|\[\"([^\"]+)\"\])")
 class Problem:
     """One problem of a binding record.
 
-    ``path`` is a JSON path into the record (``$.groups[0]``; ``$`` is the record itself). ``message`` says in whole
+    ``path`` is a JSON path into the record (``$.groups[0]``; ``$`` is the record itself). ``sentence`` says in whole
     sentences what was expected, what was given and how to fix it.
     """
 
     path: str
-    message: str
+    sentence: str | Sentence
+
+    @property
+    def message(self) -> str:
+        """Return the sentence in the language of the reader."""
+        return str(self.sentence)
 
     @property
     def key(self) -> str:
@@ -59,8 +66,8 @@ class ConfigError(DeclbindError):
 
     problems: tuple[Problem, ...]
 
-    def __init__(self, problems: Iterable[Problem] | str) -> None:
-        if isinstance(problems, str):
+    def __init__(self, problems: Iterable[Problem] | str | Sentence) -> None:
+        if isinstance(problems, str | Sentence):
             problems = [Problem("$", problems)]
         self.problems = tuple(problems)
         if not self.problems:

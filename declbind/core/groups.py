@@ -20,19 +20,18 @@ Reading from the left, each form differs from every other form, so a name has at
 from __future__ import annotations
 
 import base64
-import datetime as dt
-import enum
 import hashlib
 import json
 import re
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from itertools import combinations
 from typing import Final, Literal
 
+from .canonical import canonical_text
 from .errors import ClientError, ConfigError, Problem
+from .sentences import Sentence
+from .sentences import Sentence as _
 
 Action = Literal["delete", "update", "create"]
 
@@ -50,7 +49,6 @@ _HASH_BYTES: Final = 20
 _HASH_LENGTH: Final = 32
 MAX_LITERAL_LENGTH: Final = MAX_NAME_LENGTH - len(_HASH_MARK) - _HASH_LENGTH
 
-_BY_CLASS = "a binding class whose group_names() returns the names of a row's groups."
 _BRACES = re.compile(r"(\{\{|\}\}|\{[^{}]*\}|[{}])")
 
 
@@ -166,31 +164,32 @@ def ambiguity_problems(templates: Sequence[tuple[str, GroupTemplate]]) -> list[P
     problems: list[Problem] = []
     for (first_path, first), (path, second) in combinations(templates, 2):
         if set(first.placeholders) == set(second.placeholders):
-            what = (
-                "has no placeholder either"
-                if first.is_constant
-                else f"has the placeholders {_join_names(first.placeholders)} too"
-            )
-            problems.append(
-                Problem(
-                    path,
-                    f"Expected templates with different placeholders, got {second.text!r}, but "
-                    f"{first.text!r} at "
-                    f"{first_path} {what}, so a subscription's params could not choose between them. Keep "
-                    f"one of the two.",
-                )
-            )
+            problems.append(Problem(path, _same_placeholders(first, first_path, second)))
         elif not first.is_disjoint(second):
-            problems.append(
-                Problem(
-                    path,
-                    f"Expected templates that never make the same name, got {second.text!r}, which could "
-                    f"make the same name as {first.text!r} at {first_path}. Begin each with text of its own, as in "
-                    f"'room-{{room_id}}' beside "
-                    f"'owner-{{owner_id}}'.",
-                )
-            )
+            text = _(
+                "Expected templates that never make the same name, got %(second)r, which could make the same name as "
+                "%(first)r at %(place)s. Begin each with text of its own, as in 'room-{room_id}' beside "
+                "'owner-{owner_id}'.",
+                first=first.text, second=second.text, place=first_path,
+            )  # fmt: skip
+            problems.append(Problem(path, text))
     return problems
+
+
+def _same_placeholders(first: GroupTemplate, place: str, second: GroupTemplate) -> Sentence:
+    values = {"first": first.text, "second": second.text, "place": place}
+    if first.is_constant:
+        return _(
+            "Expected templates with different placeholders, got %(second)r, but %(first)r at %(place)s has no "
+            "placeholder either, so a subscription's params could not choose between them. Keep one of the two.",
+            **values,
+        )
+    return _(
+        "Expected templates with different placeholders, got %(second)r, but %(first)r at %(place)s has the "
+        "placeholders %(names)s too, so a subscription's params could not choose between them. Keep one of the two.",
+        names=_join_names(first.placeholders),
+        **values,
+    )
 
 
 def match_template(templates: Iterable[GroupTemplate], params: Mapping[str, object]) -> GroupTemplate:
@@ -230,75 +229,6 @@ def diff(old: Iterable[str], new: Iterable[str]) -> tuple[tuple[str, Action], ..
     )
 
 
-def canonical_text(value: object) -> str:
-    """Return a field's value as text; values that are equal in the database have equal texts.
-
-    A value reaches a template in two ways: from a row (``Decimal("1.50")``, a datetime in UTC) and from a client's
-    params (``1.5``, the same moment in Paris time). Both must find the same group.
-    """
-    if type(value) is str:
-        return value
-    if isinstance(value, enum.Enum):
-        value = value.value
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return str(int(value))
-    if isinstance(value, float):
-        # Up to this bound, a float holds each whole number exactly.
-        return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(float(value))
-    if isinstance(value, Decimal):
-        return _decimal_text(value)
-    if isinstance(value, dt.datetime):
-        return (value if value.tzinfo is None else value.astimezone(dt.UTC)).isoformat()
-    if isinstance(value, (dt.date, dt.time)):
-        return value.isoformat()
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return bytes(value).hex()
-    if isinstance(value, (dict, list, tuple)):
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
-    return str(value)
-
-
-def is_plain(value: object) -> bool:
-    """Return whether a value is of a type whose canonical text is exact, rather than the result of ``str()``."""
-    return isinstance(
-        value, (str, int, float, Decimal, dt.date, dt.time, dt.timedelta, uuid.UUID, bytes, bytearray, memoryview)
-    ) or (isinstance(value, (list, tuple)) and all(map(is_plain, value)))
-
-
-def json_text(value: object) -> str:
-    """Return a JSON value as text: ``5``, ``"5"`` and ``true`` differ, while ``1`` and ``1.0`` do not.
-
-    Object keys are sorted, because JSON objects have no order.
-    """
-    if isinstance(value, Mapping):
-        items = sorted((str(key), json_text(item)) for key, item in value.items())
-        return "{" + ",".join(f"{json.dumps(key)}:{text}" for key, text in items) + "}"
-    if isinstance(value, (list, tuple)):
-        return f"[{','.join(map(json_text, value))}]"
-    if value is None:
-        return "null"
-    text = canonical_text(value)
-    return text if isinstance(value, (bool, int, float)) else json.dumps(text)
-
-
-def _decimal_text(value: Decimal) -> str:
-    # Decimal.normalize() would round to the context's precision, so that two long numbers could collide.
-    if not value.is_finite():
-        return str(value)
-    if value.is_zero():
-        return "0"
-    if abs(value.adjusted()) > MAX_NAME_LENGTH:
-        sign, digits, exponent = value.as_tuple()
-        kept = "".join(map(str, digits)).rstrip("0")
-        return f"{'-' if sign else ''}{kept}E{int(exponent) + len(digits) - len(kept)}"
-    text = format(value, "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
 def _encode_value(text: str, ends_at: str = "") -> str:
     if _BARE_TEXT.fullmatch(text) and (not ends_at or ends_at not in text):
         return text  # nearly always, at a twentieth of the cost
@@ -328,67 +258,80 @@ def _scan(text: str, path: str) -> tuple[list[Problem], list[str], list[str]]:
             continue
         fault = _placeholder_fault(token, placeholders)
         if fault:
-            problems.append(
-                Problem(
-                    path, f"Expected a field's name in braces, such as {{room_id}}, got {token!r} in {text!r}. {fault}"
-                )
-            )
+            expected = _(
+                "Expected a field's name in braces, such as {room_id}, got %(token)r in %(template)r. ",
+                token=token, template=text,
+            )  # fmt: skip
+            problems.append(Problem(path, expected + fault))
             continue
         placeholders.append(token[1:-1])
         literals.append("")
     strange = sorted({character for literal in literals for character in _ILLEGAL_CHARACTER.findall(literal)})
     if strange:
         shown = ", ".join(map(repr, strange))
-        problems.append(
-            Problem(
-                path,
-                f"Expected ASCII letters, digits, '-', '_' and '.' around the placeholders, got {shown} in "
-                f"{text!r}. "
-                "Write '-' instead.",
-            )
-        )
+        expected = _(
+            "Expected ASCII letters, digits, '-', '_' and '.' around the placeholders, got %(characters)s in "
+            "%(template)r. Write '-' instead.",
+            characters=shown, template=text,
+        )  # fmt: skip
+        problems.append(Problem(path, expected))
     length, limit = sum(map(len, literals)), MAX_LITERAL_LENGTH if placeholders else MAX_NAME_LENGTH
     if length > limit:
-        problems.append(
-            Problem(
-                path,
-                f"Expected at most {limit} characters of text"
-                f"{' around the placeholders' if placeholders else ''}, got {length} in {text!r}. Shorten "
-                f"it.",
+        given: dict[str, object] = {"limit": limit, "length": length, "template": text}
+        if placeholders:
+            expected = _(
+                "Expected at most %(limit)s characters of text around the placeholders, got %(length)s in "
+                "%(template)r. Shorten it.",
+                **given,
             )
-        )
+        else:
+            expected = _(
+                "Expected at most %(limit)s characters of text, got %(length)s in %(template)r. Shorten it.", **given
+            )
+        problems.append(Problem(path, expected))
     if not text:
-        problems.append(
-            Problem(path, "Expected a group template like 'room-{room_id}', got ''. Remove it or fill it in.")
-        )
+        expected = _("Expected a group template like 'room-{room_id}', got ''. Remove it or fill it in.")
+        problems.append(Problem(path, expected))
     return problems, literals, placeholders
 
 
-def _placeholder_fault(token: str, seen: Sequence[str]) -> str:
-    """Return a sentence that says how to fix ``token``, or ``""`` for a good placeholder."""
+def _placeholder_fault(token: str, seen: Sequence[str]) -> Sentence | None:
+    """Return a sentence that says how to fix ``token``, or ``None`` for a good placeholder."""
     if token in ("{{", "}}"):
-        return "A group name cannot hold braces; remove them."
+        return _("A group name cannot hold braces; remove them.")
     if token in ("{", "}"):
-        return "A brace has no partner. A placeholder is a field's name between one '{' and one '}'."
+        return _("A brace has no partner. A placeholder is a field's name between one '{' and one '}'.")
     name = token[1:-1]
     if not name:
-        return "Put a field's name between the braces."
+        return _("Put a field's name between the braces.")
     if name in seen:
-        return "Use each field once."
+        return _("Use each field once.")
     if name.isidentifier():
-        return ""
+        return None
     if name.isdigit():
-        return "Use a field's name, not a position."
+        return _("Use a field's name, not a position.")
     bare = re.split(r"[.\[!:]", name.strip(), maxsplit=1)[0].strip()
-    fix = f" Write '{{{bare}}}'." if bare.isidentifier() else ""
+    fix = _(" Write %(value)r.", value=f"{{{bare}}}") if bare.isidentifier() else ""
     if "." in name:
-        begin = f" Write '{{{bare}}}' for a group for each {bare}, or write" if bare.isidentifier() else " Write"
-        return f"A template can use only the fields of the model itself.{begin} {_BY_CLASS}"
+        return _relation_fault(bare)
     if "[" in name:
-        return f"Only whole fields can be used; nothing is indexed.{fix}"
+        return _("Only whole fields can be used; nothing is indexed.") + fix
     if "!" in name or ":" in name:
-        return f"Conversions and format specs are not supported.{fix}"
-    return f"That is not a field's name.{fix}"
+        return _("Conversions and format specs are not supported.") + fix
+    return _("That is not a field's name.") + fix
+
+
+def _relation_fault(bare: str) -> Sentence:
+    if bare.isidentifier():
+        return _(
+            "A template can use only the fields of the model itself. Write '{%(field)s}' for a group for each "
+            "%(field)s, or write a binding class whose group_names() returns the names of a row's groups.",
+            field=bare,
+        )
+    return _(
+        "A template can use only the fields of the model itself. Write a binding class whose group_names() returns the "
+        "names of a row's groups."
+    )
 
 
 def _join_names(names: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 
 from .errors import Problem
+from .sentences import Sentence as _
 
 
 class BoundBinding(Protocol):
@@ -109,7 +110,12 @@ def _refuse_repeats(entries: Sequence[Entry[B]]) -> Iterable[Entry[B]]:
             continue
         problem = Problem(
             "$.stream",
-            f"Binding {entry.stream!r} is defined twice: in {entry.where} and in {', '.join(others)}. "
-            "Neither is in force; rename or remove one.",
+            _(
+                "Binding %(stream)r is defined twice: in %(place)s and in %(others)s. Neither is in force; rename or "
+                "remove one.",
+                stream=entry.stream,
+                place=entry.where,
+                others=", ".join(others),
+            ),
         )
         yield replace(entry, problems=(*entry.problems, problem))

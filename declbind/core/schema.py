@@ -16,7 +16,9 @@ from jsonschema.validators import extend
 
 from .errors import ConfigError, Problem
 from .groups import GroupTemplate, ambiguity_problems, template_problems
-from .wording import EXPECTED, explain, join_path, show
+from .sentences import Sentence
+from .sentences import Sentence as _
+from .wording import EXPECTED, explain, instead_of, join_path, show
 
 SchemaName = Literal["binding", "request", "event"]
 
@@ -80,9 +82,10 @@ def problems(document: object) -> list[Problem]:
         document = _plain(document)
         found = list(_json_problems(document, "$"))
     except RecursionError:
-        return [Problem("$", f"Expected {EXPECTED['$']}, got one that is nested too deeply.")]
+        text = _("Expected %(expected)s, got one that is nested too deeply.", expected=EXPECTED["$"])
+        return [Problem("$", text)]
     if not isinstance(document, dict):
-        return found or [Problem("$", f"Expected {EXPECTED['$']}, got {show(document)}.")]
+        return found or [Problem("$", instead_of(EXPECTED["$"], show(document)))]
     if any(not isinstance(key, str) for key in document):
         return found
     for error in validator("binding").iter_errors(document):
@@ -110,37 +113,50 @@ def parse_documents(text: str, where: str) -> list[object]:
     try:
         content = json.loads(text, object_pairs_hook=_build_object)
     except json.JSONDecodeError as error:
-        raise ConfigError(
-            f"The JSON in {where} has a mistake at line {error.lineno}, column {error.colno}: {error.msg}."
-            f"{_json_fix(text, error)}"
-        ) from error
+        mistake = _(
+            "The JSON in %(where)s has a mistake at line %(line)s, column %(column)s: %(error)s.",
+            where=where,
+            line=error.lineno,
+            column=error.colno,
+            error=error.msg,
+        )
+        raise ConfigError(mistake + _json_fix(text, error)) from error
     except (RecursionError, ValueError) as error:
-        raise ConfigError(f"Expected JSON in {where}, got something that cannot be read: {error}.") from error
+        said = str(error)
+        raise ConfigError(
+            _("Expected JSON in %(where)s, got something that cannot be read: %(error)s.", where=where, error=said)
+        ) from error
     if isinstance(content, dict):
         return [content]
     if isinstance(content, list):
         return content
-    raise ConfigError(f"Expected one binding record or a list of them in {where}, got {show(content)}.")
+    raise ConfigError(
+        _(
+            "Expected one binding record or a list of them in %(where)s, got %(given)s.",
+            where=where,
+            given=show(content),
+        )
+    )
 
 
 def _build_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     built = dict(pairs)
     if len(built) == len(pairs):
         return built
-    names = [key for key, _ in pairs]
+    names = [key for key, _value in pairs]
     marked = RepeatedKeys(built)
     marked.repeated = tuple(key for key in built if names.count(key) > 1)
     return marked
 
 
-def _json_fix(text: str, error: json.JSONDecodeError) -> str:
+def _json_fix(text: str, error: json.JSONDecodeError) -> Sentence | str:
     before = text[: error.pos].rstrip()
     if not text.strip():
-        return " The file is empty; write [] for no records."
+        return _(" The file is empty; write [] for no records.")
     if before.endswith(",") and text[error.pos : error.pos + 1] in "]}":
-        return " Remove the comma before it."
+        return _(" Remove the comma before it.")
     if text[error.pos : error.pos + 1] == "'":
-        return ' Strings stand in double quotes: "name".'
+        return _(' Strings stand in double quotes: "name".')
     return ""
 
 
@@ -161,22 +177,25 @@ def _json_problems(value: object, path: str) -> Iterator[Problem]:
     if isinstance(value, RepeatedKeys):
         for key in value.repeated:
             yield Problem(
-                join_path(path, key), f"Expected each key once, got {key!r} more than once. Keep one of them."
+                join_path(path, key),
+                _("Expected each key once, got %(key)r more than once. Keep one of them.", key=key),
             )
     if isinstance(value, dict):
         for key, item in value.items():
             if isinstance(key, str):
                 yield from _json_problems(item, join_path(path, key))
             else:
-                yield Problem(path, f"Expected keys that are strings, got {key!r}.")
+                yield Problem(path, _("Expected keys that are strings, got %(key)s.", key=repr(key)))
     elif isinstance(value, list):
         for index, item in enumerate(value):
             yield from _json_problems(item, f"{path}[{index}]")
     elif isinstance(value, str) and (fault := _UNSTORABLE.search(value)):
         # A lone surrogate is not a character. PostgreSQL stores neither that nor NUL.
-        yield Problem(path, f"Expected text that can be stored, got the character {fault[0]!r}. Remove it.")
+        yield Problem(
+            path, _("Expected text that can be stored, got the character %(character)r. Remove it.", character=fault[0])
+        )
     elif isinstance(value, float) and not math.isfinite(value):
-        yield Problem(path, f"Expected a number that JSON can hold, got {value!r}.")
+        yield Problem(path, _("Expected a number that JSON can hold, got %(value)r.", value=value))
 
 
 def _all_fields_problems(document: Mapping[str, object]) -> Iterator[Problem]:
@@ -184,8 +203,11 @@ def _all_fields_problems(document: Mapping[str, object]) -> Iterator[Problem]:
     if isinstance(fields, list) and _ALL_FIELDS in fields and len(fields) > 1:
         yield Problem(
             "$.fields",
-            f'Expected "{_ALL_FIELDS}" alone or a list of names, got both in {show(fields)}. '
-            f'Remove "{_ALL_FIELDS}" or all other names.',
+            _(
+                'Expected "__all__" alone or a list of names, got both in %(given)s. Remove "__all__" or all other '
+                "names.",
+                given=show(fields),
+            ),
         )
     for key in ("exclude", "writable", "sensitive"):
         names = document.get(key)
@@ -193,7 +215,7 @@ def _all_fields_problems(document: Mapping[str, object]) -> Iterator[Problem]:
             position = names.index(_ALL_FIELDS)
             yield Problem(
                 f"$.{key}[{position}]",
-                f'Expected a field\'s name, got "{_ALL_FIELDS}", which only "fields" understands. Name the fields.',
+                _('Expected a field\'s name, got "__all__", which only "fields" understands. Name the fields.'),
             )
 
 
@@ -203,8 +225,10 @@ def _grow_problems(document: Mapping[str, object]) -> Iterator[Problem]:
     if document.get("grow") is True and isinstance(fields, list) and _ALL_FIELDS not in fields:
         yield Problem(
             "$.grow",
-            f'Expected "grow" only with "fields": "{_ALL_FIELDS}" or with "exclude", got it with a list of names: a '
-            'list sends what it names and nothing else. Remove "grow".',
+            _(
+                'Expected "grow" only with "fields": "__all__" or with "exclude", got it with a list of names: a list '
+                'sends what it names and nothing else. Remove "grow".'
+            ),
         )
 
 
@@ -216,8 +240,11 @@ def _group_problems(document: Mapping[str, object]) -> Iterator[Problem]:
             wanted = "-".join(f"{{{name}}}" for name in scope_names)
             yield Problem(
                 "$.groups",
-                "Expected group templates that contain the scope's fields, got none: one group for all rows would show "
-                f'each user the rows of the others. Add "groups": ["own-{wanted}"].',
+                _(
+                    "Expected group templates that contain the scope's fields, got none: one group for all rows would "
+                    'show each user the rows of the others. Add "groups": ["own-%(placeholders)s"].',
+                    placeholders=wanted,
+                ),
             )
         return
     if not isinstance(groups, list):
@@ -240,7 +267,12 @@ def _group_problems(document: Mapping[str, object]) -> Iterator[Problem]:
             wanted = "".join(f"-{{{name}}}" for name in missing)
             yield Problem(
                 path,
-                f"Expected a template that contains the scope's fields, got {text!r} without "
-                f"{', '.join(missing)}: its group would show each user the rows of others. Write {text + wanted!r}.",
+                _(
+                    "Expected a template that contains the scope's fields, got %(template)r without %(names)s: its "
+                    "group would show each user the rows of others. Write %(better)r.",
+                    template=text,
+                    names=", ".join(missing),
+                    better=text + wanted,
+                ),
             )
     yield from ambiguity_problems(parsed)

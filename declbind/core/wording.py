@@ -7,58 +7,63 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Final
 
 from jsonschema.exceptions import ValidationError
 
 from .errors import Problem
+from .sentences import Phrases, Sentence
+from .sentences import Sentence as _
 
-_NAMES = "a list of field names"
-_RULE = 'a codename like "blog.change_post", "authenticated", "staff", true (anyone) or false (nobody)'
+_NAMES = _("a list of field names")
+_RULE = _('a codename like "blog.change_post", "authenticated", "staff", true (anyone) or false (nobody)')
 #: Descriptions of the users whom each rule other than a codename admits.
-AUDIENCE_WORDS: Final[Mapping[str | bool, str]] = {
-    True: "anyone",
-    False: "nobody",
-    "authenticated": "users who are logged in",
-    "staff": "staff users",
-}
+AUDIENCE_WORDS: Final[Mapping[str | bool, str]] = Phrases(
+    {
+        True: _("anyone"),
+        False: _("nobody"),
+        "authenticated": _("users who are logged in"),
+        "staff": _("staff users"),
+    }
+)
 #: What belongs at a place of the record, for "Expected ..., got ...". Indexes are left out of the place.
-EXPECTED: Final[Mapping[str, str]] = {
-    "$": "a binding record, which is a JSON object",
-    "$.$schema": "the address of the schema",
-    "$.stream": "1 to 64 letters, digits, '.', '_' or '-', the first a letter or a digit",
-    "$.model": 'a model as "app_label.ModelName"',
-    "$.fields": f'{_NAMES} or "__all__"',
+EXPECTED: Final[Mapping[str, Sentence]] = {
+    "$": _("a binding record, which is a JSON object"),
+    "$.$schema": _("the address of the schema"),
+    "$.stream": _("1 to 64 letters, digits, '.', '_' or '-', the first a letter or a digit"),
+    "$.model": _('a model as "app_label.ModelName"'),
+    "$.fields": _('a list of field names or "__all__"'),
     "$.exclude": _NAMES,
-    "$.groups": 'a list of group templates like "room-{room_id}"',
-    "$.groups[]": 'a group template like "room-{room_id}"',
-    "$.permissions": (
+    "$.groups": _('a list of group templates like "room-{room_id}"'),
+    "$.groups[]": _('a group template like "room-{room_id}"'),
+    "$.permissions": _(
         'an object like {"view": true, "update": "blog.change_post"}, or one codename, "authenticated" or "staff"'
     ),
     "$.permissions.*": _RULE,
-    "$.direction": '"both", "outbound" or "inbound"',
+    "$.direction": _('"both", "outbound" or "inbound"'),
     "$.writable": _NAMES,
-    "$.where": 'an object like {"published": true}',
-    "$.where.*": "a string, a number, true, false, null, or a list of such values",
-    "$.where.*[]": "a string, a number, true, false or null",
-    "$.scope": 'an object like {"owner_id": "$user.pk"}',
-    "$.scope.*": '"$user.pk" or "$user.<field>"',
-    "$.relate": 'an object like {"project": {"owner_id": "$user.pk"}}',
-    "$.relate.*": '"any", or an object like {"owner_id": "$user.pk"}',
-    "$.relate.*.*": '"$user.pk" or "$user.<field>"',
-    "$.grow": "true or false",
-    "$.auto_subscribe": "true or false",
+    "$.where": _('an object like {"published": true}'),
+    "$.where.*": _("a string, a number, true, false, null, or a list of such values"),
+    "$.where.*[]": _("a string, a number, true, false or null"),
+    "$.scope": _('an object like {"owner_id": "$user.pk"}'),
+    "$.scope.*": _('"$user.pk" or "$user.<field>"'),
+    "$.relate": _('an object like {"project": {"owner_id": "$user.pk"}}'),
+    "$.relate.*": _('"any", or an object like {"owner_id": "$user.pk"}'),
+    "$.relate.*.*": _('"$user.pk" or "$user.<field>"'),
+    "$.grow": _("true or false"),
+    "$.auto_subscribe": _("true or false"),
     "$.sensitive": _NAMES,
-    "$.serializer": 'the name of a serializer, such as "default"',
-    "$.capture": '"orm" or "triggers"',
-    "$.also": 'a list of relations like "author" or "author__team"',
-    "$.also[]": 'a relation like "author" or "author__team"',
-    "$.retention": "a whole number of seconds, 60 or more, or null",
-    "$.enabled": "true or false",
-    "$.description": "text",
+    "$.serializer": _('the name of a serializer, such as "default"'),
+    "$.capture": _('"orm" or "triggers"'),
+    "$.also": _('a list of relations like "author" or "author__team"'),
+    "$.also[]": _('a relation like "author" or "author__team"'),
+    "$.retention": _("a whole number of seconds, 60 or more, or null"),
+    "$.enabled": _("true or false"),
+    "$.description": _("text"),
 }
+_IN_BINDING: Final = "Binding %(stream)r: %(sentence)s"
 _EXAMPLES: Final = {"stream": '"intval"', "model": '"example.IntegerValue"', "fields": '["name", "value"]'}
 #: Django's names for keys that a record spells differently.
 _ACTION_NAMES: Final = {"add": "create", "change": "update", "read": "view", "list": "view"}
@@ -77,32 +82,76 @@ def explain(error: ValidationError) -> Iterator[Problem]:
             yield from explain(one)
     elif rule == "additionalProperties":
         known = list(schema["properties"])
-        owner = "an action" if steps else "a key of a binding record"
         for key in value:
             if key not in known:
-                near = f" Write {_ACTION_NAMES[key]!r}." if steps and key in _ACTION_NAMES else ""
-                near = near or suggest(key, [name for name in known if name not in value])
-                fix = near or f" Known are {', '.join(name for name in known if name != '$schema')}."
-                yield Problem(join_path(path, key), f"Expected {owner}, got the unknown key {key!r}.{fix}")
+                yield Problem(join_path(path, key), _unknown_key(key, known, value, is_action=bool(steps)))
     elif rule == "required":
         for key in schema["required"]:
             if key not in value:
-                yield Problem(f"$.{key}", f"Expected {EXPECTED[f'$.{key}']}, got nothing. {_example(key)}")
+                text = _(
+                    'Expected %(expected)s, got nothing. Add "%(key)s": %(example)s.',
+                    key=key,
+                    expected=EXPECTED[f"$.{key}"],
+                    example=_EXAMPLES[key],
+                )
+                yield Problem(f"$.{key}", text)
     elif rule == "oneOf":
         if "fields" in value:
-            what = 'got both. Keep "fields" to send only those, or "exclude" to send all but those'
+            text = _(
+                'Expected exactly one of "fields" and "exclude", got both. Keep "fields" to send only those, or '
+                '"exclude" to send all but those.'
+            )
         else:
-            what = f'got neither. {_example("fields")[:-1]}, or "exclude"'
-        yield Problem("$.fields", f'Expected exactly one of "fields" and "exclude", {what}.')
+            text = _(
+                'Expected exactly one of "fields" and "exclude", got neither. Add "fields": %(example)s, or "exclude".',
+                example=_EXAMPLES["fields"],
+            )
+        yield Problem("$.fields", text)
     elif "propertyNames" in error.absolute_schema_path:
-        yield Problem(path, f"Expected field names as keys, got {show(value)}.")
+        yield Problem(path, _("Expected field names as keys, got %(given)s.", given=show(value)))
     elif rule == "uniqueItems":
         twice = next(item for position, item in enumerate(value) if item in value[:position])
-        yield Problem(path, f"Expected each entry once, got {show(twice)} more than once. Remove the repetition.")
+        text = _("Expected each entry once, got %(given)s more than once. Remove the repetition.", given=show(twice))
+        yield Problem(path, text)
     else:
         place = _place(steps)
-        expected = EXPECTED.get(place, "a field's name")
-        yield Problem(path, f"Expected {expected}, got {show(value)}.{_fix(place, value)}")
+        expected = EXPECTED.get(place, _("a field's name"))
+        yield Problem(path, instead_of(expected, show(value)) + _fix(place, value))
+
+
+def instead_of(expected: Sentence, given: object) -> Sentence:
+    """Return the sentence that says what was expected and what was given."""
+    return _("Expected %(expected)s, got %(given)s.", expected=expected, given=given)
+
+
+def in_binding(stream: str, sentence: str | Sentence) -> Sentence:
+    """Return a sentence about a binding with its stream before it, for places that do not name the binding."""
+    return _("Binding %(stream)r: %(sentence)s", stream=stream, sentence=sentence)
+
+
+def without_binding(text: str) -> str:
+    """Return a rendered sentence without what :func:`in_binding` put before it, in the language that is active."""
+    before, _stream, after = Sentence.translate(_IN_BINDING).partition("%(stream)r")
+    between = after.partition("%(sentence)s")[0]
+    found = re.match(rf"{re.escape(before)}'[^']*'{re.escape(between)}", text)
+    return text[found.end() :] if found else text
+
+
+def _unknown_key(key: str, known: Sequence[str], record: Mapping[str, object], *, is_action: bool) -> Sentence:
+    if is_action:
+        text = _("Expected an action, got the unknown key %(key)r.", key=key)
+    else:
+        text = _("Expected a key of a binding record, got the unknown key %(key)r.", key=key)
+    if is_action and key in _ACTION_NAMES:
+        return text + _(" Write %(value)r.", value=_ACTION_NAMES[key])
+    near = suggest(key, [name for name in known if name not in record])
+    return text + (near or known_names(name for name in known if name != "$schema"))
+
+
+def known_names(names: Iterable[str]) -> Sentence:
+    """Return a sentence, after a space, with the names that would be accepted."""
+    listed = ", ".join(names)
+    return _(" Known are %(names)s.", names=listed) if listed else _(" None are known.")
 
 
 def _fitting_errors(error: ValidationError) -> list[ValidationError]:
@@ -118,43 +167,43 @@ def _fitting_errors(error: ValidationError) -> list[ValidationError]:
     return []
 
 
-def _fix(place: str, value: object) -> str:
+def _fix(place: str, value: object) -> Sentence | str:
     """Return a suggested fix as a sentence after a space, or ``""`` if there is no safe guess."""
     key = place[2:]
     if isinstance(value, str):
         if key in _LISTS and value:
-            return f" Write {json.dumps([value])}."
+            return _(" Write %(value)s.", value=json.dumps([value]))
         if key in (*_SWITCHES, "permissions.*") and value.lower() in ("true", "false"):
-            return f" Write {value.lower()} without quotes."
+            return _(" Write %(value)s without quotes.", value=value.lower())
         if key == "direction":
             return suggest(value, ["both", "outbound", "inbound"])
         if key == "capture":
             return suggest(value, ["orm", "triggers"])
         if key == "also[]" and re.fullmatch(r"\w+(\.\w+)+", value):
-            return f" Write {value.replace('.', '__')!r}."
+            return _(" Write %(value)r.", value=value.replace(".", "__"))
         if key == "stream" and (tidy := re.sub(r"[^A-Za-z0-9._-]+", "-", value).strip("._-")[:64]):
-            return f" Perhaps {tidy!r}."
+            return _(" Perhaps %(value)r.", value=tidy)
         if key == "model" and value.count(".") > 1:
-            first, *_, last = value.split(".")
-            return f' Leave out the module, as in "{first}.{last}".'
+            names = value.split(".")
+            return _(' Leave out the module, as in "%(label)s".', label=f"{names[0]}.{names[-1]}")
         if key == "model":
-            return ' Put the app\'s label before the model, as in "example.IntegerValue".'
+            return _(' Put the app\'s label before the model, as in "example.IntegerValue".')
         if key in ("permissions", "permissions.*"):
             if value and "." not in value and (near := suggest(value, ["authenticated", "staff"])):
                 return near
-            return ' Put the app\'s label before the codename, as in "blog.change_post".'
+            return _(' Put the app\'s label before the codename, as in "blog.change_post".')
         if key in ("scope.*", "relate.*.*") and value in ("$user", "user", "$user.", "$user.id"):
-            return ' Write "$user.pk".'
+            return _(" Write %(value)s.", value='"$user.pk"')
         if key in ("scope.*", "relate.*.*") and re.fullmatch(r"\$?(user\.)?[A-Za-z_]\w*", value):
-            return f' Write "$user.{value.removeprefix("$").removeprefix("user.")}".'
+            return _(" Write %(value)s.", value=f'"$user.{value.removeprefix("$").removeprefix("user.")}"')
     if key == "where.*" and isinstance(value, dict):
-        return " Lookups are not supported: give the value itself, or a list of values."
+        return _(" Lookups are not supported: give the value itself, or a list of values.")
     if key in _SWITCHES and value in (0, 1):
-        return f" Write {'true' if value else 'false'}."
+        return _(" Write %(value)s.", value="true" if value else "false")
     return ""
 
 
-def suggest(name: str, known: Sequence[str]) -> str:
+def suggest(name: str, known: Sequence[str]) -> Sentence | str:
     """Return `` Did you mean 'x'?`` with the known name nearest to ``name``, or ``""`` if none is near."""
     folded: dict[str, str] = {}
     for candidate in known:
@@ -162,11 +211,12 @@ def suggest(name: str, known: Sequence[str]) -> str:
     near = get_close_matches(name.lower(), list(folded), n=1, cutoff=0.6)
     # "out" stands for "outbound", but is too short to count as near to it.
     near = near or [candidate for candidate in folded if len(name) > 1 and candidate.startswith(name.lower())]
-    return f" Did you mean {folded[near[0]]!r}?" if near else ""
+    return did_you_mean(folded[near[0]]) if near else ""
 
 
-def _example(key: str) -> str:
-    return f'Add "{key}": {_EXAMPLES[key]}.'
+def did_you_mean(name: str) -> Sentence:
+    """Return the question, after a space, whether another name was meant."""
+    return _(" Did you mean %(name)r?", name=name)
 
 
 def show(value: object) -> str:

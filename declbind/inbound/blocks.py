@@ -13,7 +13,7 @@ from declbind.models.author import author_values
 from declbind.registry import database_alias
 from declbind.tenancy import EVERYBODY
 
-from .revocation import kick, reach_of_kick
+from .revocation import append_kick, reach_of_kick
 
 LONGEST = timedelta(days=365)
 
@@ -54,7 +54,8 @@ def block(
                 **author_values(author),
             },
         )
-        kick(user=user_pk, reason=reason or "Blocked by an operator.", tenant=tenant)
+        text = reason or "Blocked by an operator."
+        append_kick({"connection": None, "user": user_pk, "reason": text, "blocked": True}, tenant)
     return row
 
 

@@ -44,7 +44,8 @@ _LIST_CHANGES = ("post_add", "post_remove", "post_clear")
 def kick(connection: str | None = None, user: Key = None, reason: str = "", tenant: str | None = None) -> None:
     """Close one connection, or all connections of a user, in all processes.
 
-    This is not a ban: the client may connect again if its permissions allow it.
+    The close code is 1012, as when a process ends, so clients connect again and resume. To keep a user away, use
+    :func:`declbind.inbound.blocks.block`.
 
     Args:
         connection: The id of a connection.
@@ -60,9 +61,19 @@ def kick(connection: str | None = None, user: Key = None, reason: str = "", tena
     if connection is None and user is None:
         raise ValueError("kick() expected a connection or a user, got neither.")
     key = None if user is None else str(user.pk if isinstance(user, models.Model) else user)
-    content = {"type": "kick", "connection": connection, "user": key, "reason": reason}
+    append_kick({"connection": connection, "user": key, "reason": reason}, reach_of_kick(key, tenant))
+
+
+def append_kick(content: Mapping[str, object], tenant: str) -> None:
+    """Append the control event that closes connections.
+
+    Args:
+        content: The values ``connection``, ``user`` and ``reason`` of :func:`kick`, and ``blocked``, which is true if
+            the client must not connect again.
+        tenant: The tenant whose connections are closed; "" means all tenants.
+    """
     with transaction.atomic(using=database_alias()):
-        _append(content, database_alias(), reach_of_kick(key, tenant))
+        _append({"type": "kick", **content}, database_alias(), tenant)
 
 
 def reach_of_kick(user: str | None, tenant: str | None) -> str:

@@ -29,8 +29,6 @@ PORTION = 250
 MAX_ROWS = 20_000
 #: The number of connections whose queues are read per second while an operator watches.
 MAX_QUEUES = 500
-#: The close code of connections whose process ended: "service restart" in IANA's registry of close codes.
-RESTART = 1012
 
 Change = tuple["Socket", dict[str, object]]
 

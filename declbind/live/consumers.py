@@ -34,7 +34,7 @@ from .join_rules import JoinRules, RegistryHolder
 from .joining import Join, find_joins, join
 from .reading import read_in_portions
 from .sending import pace, without_session
-from .socket import FORBIDDEN, RESTART, SESSION_OVER, TRY_AGAIN_LATER, Socket
+from .socket import FORBIDDEN, RESTART, RESTARTING, SESSION_OVER, TRY_AGAIN_LATER, Socket
 from .traffic import describe_end
 
 logger = logging.getLogger("declbind")
@@ -198,7 +198,7 @@ def _attach(hub: LiveHub, socket: Socket, send: Send) -> None:
     hub.expiry.watch(socket)
     hub.drain.watch_server(without_session(send))
     if hub.drain.is_moving:
-        socket.close(RESTART, "The server is restarting.")
+        socket.close(RESTART, RESTARTING)
 
 
 def _detach(hub: LiveHub, socket: Socket, address: str) -> None:

@@ -16,15 +16,13 @@ from declbind.core import frames
 from declbind.core.hub import Hub
 
 from .shutdown import ServerEnd, find_server_end
-from .socket import RESTART, Socket
+from .socket import RESTART, RESTARTING, Socket
 
 logger = logging.getLogger("declbind")
 
 #: The seconds to wait for sockets to end after the last of them was closed. Draining waits no longer for clients that
 #: do not read.
 LAST_SECONDS = 3.0
-#: The reason in the close frame.
-REASON = "The server is restarting."
 
 
 class DrainableHub(Protocol):
@@ -95,10 +93,10 @@ class Drain:
         begun = loop.time()
         for position, socket in enumerate(sockets):
             await self._wait_until(begun + seconds * position / len(sockets))
-            socket.leave(RESTART, REASON)
+            socket.leave(RESTART, RESTARTING)
         # Some sockets may still have been in their handshake.
         for socket in self._hub.sockets():
-            socket.leave(RESTART, REASON)
+            socket.leave(RESTART, RESTARTING)
         if self._hub.core.connections:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_SECONDS):

@@ -14,6 +14,7 @@ from django.utils import timezone
 from declbind import growth
 from declbind import registry as registries
 from declbind.core.hub import LogEvent
+from declbind.english import as_english
 from declbind.models import Event
 from declbind.outbound import history, log, open_writes, relay, sessions
 from declbind.outbound.head_lock import NumberingBlockedError
@@ -93,7 +94,7 @@ class LogReader:
             relay.run_once(self.using)
         except NumberingBlockedError as error:
             text = sessions.describe_holders(self.using)
-            return NumberingBlockedError(text) if text else error
+            return NumberingBlockedError(as_english(text)) if text else error
         return None
 
     def _check_connection(self) -> None:

@@ -15,7 +15,8 @@ from declbind.core.hub import Hub
 from declbind.models import Node
 from declbind.registry import BindingRegistry
 
-from .connection_log import RESTART, close_all
+from .connection_log import close_all
+from .socket import PROCESS_ENDED, RESTART
 
 
 class Heartbeat:
@@ -57,7 +58,7 @@ class Heartbeat:
 
     def end(self, using: str) -> None:
         """Remove the row of a process that ends normally."""
-        close_all(self.id, using, RESTART, "The process ended.")
+        close_all(self.id, using, RESTART, PROCESS_ENDED)
         Node.objects.using(using).filter(id=self.id).delete()
 
 

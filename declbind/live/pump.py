@@ -25,7 +25,7 @@ from .flushing import Flusher
 from .log_reader import READ_BATCH, LogReader
 from .nodes import Heartbeat
 from .permission_checks import find_logged_out
-from .socket import FORBIDDEN, SESSION_OVER, Socket
+from .socket import FORBIDDEN, RESTART, SESSION_OVER, Socket
 from .threads import HubThread
 
 logger = logging.getLogger("declbind")
@@ -177,7 +177,9 @@ class Pump:
             case {"type": "kick", "connection": connection, "user": user, **rest}:
                 for socket in sockets:
                     if socket.id == connection or (user is not None and socket.user_key == user):
-                        socket.close(FORBIDDEN, str(rest.get("reason") or "Disconnected by an operator."))
+                        # A client waits after FORBIDDEN, and connects again after RESTART.
+                        code = FORBIDDEN if rest.get("blocked") else RESTART
+                        socket.close(code, str(rest.get("reason") or "Disconnected by an operator."))
             case {"type": "users", "users": list(users)}:
                 await hub.revalidate([socket for socket in sockets if socket.user_key in users])
             case {"type": "config"} as content:

@@ -40,6 +40,9 @@ SESSION_OVER, FORBIDDEN, TOO_SLOW, FLOODING = 4401, 4403, 4408, 4429
 #: server that is temporarily unable to serve.
 INTERNAL_ERROR, RESTART, TRY_AGAIN_LATER = 1011, 1012, 1013
 
+#: The reasons of RESTART if no operator gave one.
+RESTARTING, PROCESS_ENDED = "The server is restarting.", "The process ended."
+
 #: The reason in the close frame when a token has ended.
 TOKEN_OVER = "The token has ended."
 

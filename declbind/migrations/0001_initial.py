@@ -17,6 +17,7 @@ class Migration(migrations.Migration):
                 (
                     "stream",
                     declbind.models.columns.ExactCharField(
+                        verbose_name="stream",
                         help_text="The name that clients use: letters, digits, '.', '_' and '-'.",
                         max_length=64,
                         unique=True,
@@ -25,12 +26,13 @@ class Migration(migrations.Migration):
                 (
                     "model",
                     declbind.models.columns.ExactCharField(
-                        help_text="The bound model, as app_label.ModelName.", max_length=200
+                        verbose_name="model", help_text="The bound model, as app_label.ModelName.", max_length=200
                     ),
                 ),
                 (
                     "fields",
                     models.JSONField(
+                        verbose_name="fields",
                         blank=True,
                         default=None,
                         help_text='Names of the fields that are sent, or "__all__".',
@@ -39,11 +41,18 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "exclude",
-                    models.JSONField(blank=True, default=None, help_text="Send all fields except these.", null=True),
+                    models.JSONField(
+                        verbose_name="excluded fields",
+                        blank=True,
+                        default=None,
+                        help_text="Send all fields except these.",
+                        null=True,
+                    ),
                 ),
                 (
                     "groups",
                     models.JSONField(
+                        verbose_name="groups",
                         blank=True,
                         default=list,
                         help_text='Group templates, such as "room-{room_id}". If empty, there is one group for all rows.',
@@ -52,6 +61,7 @@ class Migration(migrations.Migration):
                 (
                     "permissions",
                     models.JSONField(
+                        verbose_name="permissions",
                         blank=True,
                         default=dict,
                         help_text='view, create, update, delete: a codename, "authenticated", "staff", true (anyone) or false (nobody).',
@@ -60,6 +70,7 @@ class Migration(migrations.Migration):
                 (
                     "direction",
                     declbind.models.columns.ExactCharField(
+                        verbose_name="direction",
                         choices=[
                             ("both", "both ways"),
                             ("outbound", "only to clients"),
@@ -72,6 +83,7 @@ class Migration(migrations.Migration):
                 (
                     "writable",
                     models.JSONField(
+                        verbose_name="writable fields",
                         blank=True,
                         default=None,
                         help_text="Fields that clients may write. An empty list means none.",
@@ -81,12 +93,16 @@ class Migration(migrations.Migration):
                 (
                     "where",
                     models.JSONField(
-                        blank=True, default=dict, help_text="The binding covers only rows with these values."
+                        verbose_name="condition on rows",
+                        blank=True,
+                        default=dict,
+                        help_text="The binding covers only rows with these values.",
                     ),
                 ),
                 (
                     "scope",
                     models.JSONField(
+                        verbose_name="own rows",
                         blank=True,
                         default=dict,
                         help_text='Limit each user to their own rows: {"owner_id": "$user.pk"}.',
@@ -95,6 +111,7 @@ class Migration(migrations.Migration):
                 (
                     "relate",
                     models.JSONField(
+                        verbose_name="related rows",
                         blank=True,
                         default=dict,
                         help_text='Which related rows clients may write: {"project": {"owner_id": "$user.pk"}}.',
@@ -102,24 +119,39 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "grow",
-                    models.BooleanField(default=False, help_text="Also send fields that are added to the model later."),
+                    models.BooleanField(
+                        verbose_name="include later fields",
+                        default=False,
+                        help_text="Also send fields that are added to the model later.",
+                    ),
                 ),
                 (
                     "auto_subscribe",
                     models.BooleanField(
-                        default=False, help_text="Subscribe new connections to the groups without placeholders."
+                        verbose_name="subscribe new connections",
+                        default=False,
+                        help_text="Subscribe new connections to the groups without placeholders.",
                     ),
                 ),
                 (
                     "sensitive",
                     models.JSONField(
-                        blank=True, default=list, help_text="Password-like fields that are exposed intentionally."
+                        verbose_name="sensitive fields",
+                        blank=True,
+                        default=list,
+                        help_text="Password-like fields that are exposed intentionally.",
                     ),
                 ),
-                ("serializer", declbind.models.columns.ExactCharField(default="default", max_length=100)),
+                (
+                    "serializer",
+                    declbind.models.columns.ExactCharField(
+                        verbose_name="serializer", default="default", max_length=100
+                    ),
+                ),
                 (
                     "capture",
                     declbind.models.columns.ExactCharField(
+                        verbose_name="capture",
                         choices=[("orm", "by Django's ORM"), ("triggers", "by Django's ORM and by database triggers")],
                         default="orm",
                         help_text="Whether database triggers capture raw SQL and writes of other programs. A command installs them.",
@@ -129,23 +161,32 @@ class Migration(migrations.Migration):
                 (
                     "also",
                     models.JSONField(
-                        blank=True, default=list, help_text="Relations whose changes cause a row to be sent again."
+                        verbose_name="also sent again for",
+                        blank=True,
+                        default=list,
+                        help_text="Relations whose changes cause a row to be sent again.",
                     ),
                 ),
                 (
                     "retention",
                     models.PositiveIntegerField(
+                        verbose_name="retention",
                         blank=True,
                         default=None,
                         help_text="How many seconds the log keeps the values that are sent.",
                         null=True,
                     ),
                 ),
-                ("enabled", models.BooleanField(default=True)),
-                ("description", declbind.models.columns.ExactTextField(blank=True, default="")),
+                ("enabled", models.BooleanField(verbose_name="enabled", default=True)),
+                (
+                    "description",
+                    declbind.models.columns.ExactTextField(verbose_name="description", blank=True, default=""),
+                ),
                 ("known", models.JSONField(blank=True, default=None, editable=False, null=True)),
             ],
             options={
+                "verbose_name": "binding",
+                "verbose_name_plural": "bindings",
                 "db_table": "declbind_bindingrecord",
                 "ordering": ("stream",),
                 "permissions": (
@@ -168,23 +209,39 @@ class Migration(migrations.Migration):
                         blank=True, default="", editable=False, max_length=150, verbose_name="author"
                     ),
                 ),
-                ("stream", declbind.models.columns.ExactCharField(db_index=True, max_length=64)),
-                ("definition", models.JSONField(encoder=django.core.serializers.json.DjangoJSONEncoder, null=True)),
+                ("stream", declbind.models.columns.ExactCharField(verbose_name="stream", db_index=True, max_length=64)),
+                (
+                    "definition",
+                    models.JSONField(
+                        verbose_name="definition", encoder=django.core.serializers.json.DjangoJSONEncoder, null=True
+                    ),
+                ),
                 ("known", models.JSONField(blank=True, default=None, editable=False, null=True)),
-                ("version", models.PositiveBigIntegerField(help_text="The configuration version that the edit made.")),
-                ("note", declbind.models.columns.ExactCharField(blank=True, default="", max_length=500)),
+                (
+                    "version",
+                    models.PositiveBigIntegerField(
+                        verbose_name="version", help_text="The configuration version that the edit made."
+                    ),
+                ),
+                (
+                    "note",
+                    declbind.models.columns.ExactCharField(verbose_name="note", blank=True, default="", max_length=500),
+                ),
                 (
                     "source",
                     declbind.models.columns.ExactCharField(
+                        verbose_name="source",
                         blank=True,
                         default="",
                         help_text="The file that the record was applied or imported from.",
                         max_length=200,
                     ),
                 ),
-                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("created_at", models.DateTimeField(verbose_name="created at", auto_now_add=True)),
             ],
             options={
+                "verbose_name": "binding revision",
+                "verbose_name_plural": "binding revisions",
                 "db_table": "declbind_bindingrevision",
                 "ordering": ("-id",),
             },
@@ -219,38 +276,76 @@ class Migration(migrations.Migration):
             name="Node",
             fields=[
                 ("id", declbind.models.columns.ExactCharField(max_length=32, primary_key=True, serialize=False)),
-                ("host", declbind.models.columns.ExactCharField(max_length=200)),
-                ("pid", models.PositiveIntegerField()),
-                ("generation", declbind.models.columns.ExactCharField(blank=True, default="", max_length=32)),
-                ("version", models.BigIntegerField(default=0)),
+                ("host", declbind.models.columns.ExactCharField(verbose_name="host", max_length=200)),
+                (
+                    "pid",
+                    models.PositiveIntegerField(
+                        verbose_name="process number",
+                    ),
+                ),
+                (
+                    "generation",
+                    declbind.models.columns.ExactCharField(
+                        verbose_name="epoch of the configuration", blank=True, default="", max_length=32
+                    ),
+                ),
+                ("version", models.BigIntegerField(verbose_name="version of the configuration", default=0)),
                 (
                     "digest",
                     declbind.models.columns.ExactCharField(
-                        blank=True, default="", help_text="Hash of the configuration in force.", max_length=16
+                        verbose_name="hash of the configuration",
+                        blank=True,
+                        default="",
+                        help_text="Hash of the configuration in force.",
+                        max_length=16,
                     ),
                 ),
                 (
                     "code",
                     declbind.models.columns.ExactCharField(
+                        verbose_name="hash of the code",
                         blank=True,
                         default="",
                         help_text="Hash of the models, files and binding classes.",
                         max_length=16,
                     ),
                 ),
-                ("connections", models.PositiveIntegerField(default=0)),
-                ("subscriptions", models.PositiveIntegerField(default=0)),
-                ("offset", models.BigIntegerField(default=0, help_text="The last event handed to the connections.")),
-                ("streams", models.JSONField(default=dict, help_text="Subscriptions by stream.")),
+                ("connections", models.PositiveIntegerField(verbose_name="connections", default=0)),
+                ("subscriptions", models.PositiveIntegerField(verbose_name="subscriptions", default=0)),
+                (
+                    "offset",
+                    models.BigIntegerField(
+                        verbose_name="offset", default=0, help_text="The last event handed to the connections."
+                    ),
+                ),
+                (
+                    "streams",
+                    models.JSONField(verbose_name="streams", default=dict, help_text="Subscriptions by stream."),
+                ),
                 (
                     "dropped",
                     models.PositiveBigIntegerField(
-                        default=0, help_text="Refusals and errors that were not recorded, because there were too many."
+                        verbose_name="unrecorded refusals and errors",
+                        default=0,
+                        help_text="Refusals and errors that were not recorded, because there were too many.",
                     ),
                 ),
-                ("last_error", declbind.models.columns.ExactTextField(blank=True, default="")),
-                ("started_at", models.DateTimeField()),
-                ("seen_at", models.DateTimeField()),
+                (
+                    "last_error",
+                    declbind.models.columns.ExactTextField(verbose_name="last error", blank=True, default=""),
+                ),
+                (
+                    "started_at",
+                    models.DateTimeField(
+                        verbose_name="started at",
+                    ),
+                ),
+                (
+                    "seen_at",
+                    models.DateTimeField(
+                        verbose_name="last seen at",
+                    ),
+                ),
             ],
             options={
                 "db_table": "declbind_node",

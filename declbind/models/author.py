@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.db import models, router
+from django.utils.translation import gettext_lazy as _
 
 from declbind.django_types import User
 
@@ -29,7 +30,7 @@ class Authored(models.Model):
     """An abstract row that names its author by key and name. Both stay when the user is deleted."""
 
     author_pk = ExactCharField(max_length=MAX_KEY, blank=True, default="", editable=False)
-    author_name = ExactCharField("author", max_length=MAX_NAME, blank=True, default="", editable=False)
+    author_name = ExactCharField(_("author"), max_length=MAX_NAME, blank=True, default="", editable=False)
 
     class Meta:
         abstract = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 from .author import Authored
 from .columns import ExactCharField, ExactTextField
@@ -25,17 +26,17 @@ class Connection(models.Model):
     tenant = ExactCharField(max_length=63, blank=True, default="")
     user_pk = ExactCharField(max_length=64, blank=True, default="")
     username = ExactCharField(max_length=150, blank=True, default="")
-    address = ExactCharField(max_length=64, blank=True, default="", help_text="Masked: the network, not the host.")
-    client = ExactCharField(max_length=150, blank=True, default="", help_text="What the client calls itself.")
+    address = ExactCharField(max_length=64, blank=True, default="", help_text=_("Masked: the network, not the host."))
+    client = ExactCharField(max_length=150, blank=True, default="", help_text=_("What the client calls itself."))
     credential = ExactCharField(
-        max_length=16, blank=True, default="", help_text='"session", "token", "scope" (set by middleware) or "".'
+        max_length=16, blank=True, default="", help_text=_('"session", "token", "scope" (set by middleware) or "".')
     )
-    credential_ends_at = models.DateTimeField(null=True, help_text="When the token ends, if it does.")
+    credential_ends_at = models.DateTimeField(null=True, help_text=_("When the token ends, if it does."))
     opened_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True)
     close_code = models.PositiveIntegerField(null=True)
     close_reason = ExactCharField(max_length=120, blank=True, default="")
-    offset = models.BigIntegerField(default=0, help_text="The last event handed to the connection's process.")
+    offset = models.BigIntegerField(default=0, help_text=_("The last event handed to the connection's process."))
     queued = models.PositiveIntegerField(default=0)
     subscriptions = ExactTextField(default="[]")
 

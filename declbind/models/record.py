@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, Self
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import connections, models, router, transaction
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from declbind import record_validation
 from declbind.core.errors import Problem
 from declbind.core.spec import KEYS, BindingSpec
+from declbind.core.wording import in_binding
 from declbind.django_types import Key
 from declbind.fields import bound_fields, held_fields
 
 from .columns import ExactCharField, ExactTextField
 from .known_fields import Choice, read_definition, settle_known
-from .revision import Edit, announce
+from .record_edits import compare, is_switched_off, refuse_repeats
+from .revision import announce
 
 
 class BindingRecordQuerySet(models.QuerySet["BindingRecord"]):
@@ -35,16 +38,16 @@ class BindingRecordQuerySet(models.QuerySet["BindingRecord"]):
         for record in records:
             record.full_clean(validate_unique=False)
             record.known = settle_known(None, record, record.__dict__.pop("_choice", None))
-        _refuse_repeats(records)
+        refuse_repeats(records)
         using = self._write_alias()
         # Some of them may exist already: ignore_conflicts leaves those unchanged, update_conflicts changes them.
         touched = models.Q(stream__in=[record.stream for record in records]) | models.Q(
             pk__in={record.pk for record in records} - {None}
         )
         with transaction.atomic(using=using):
-            before = _load(using, touched)
+            before = load_locked(using, touched)
             created = super().bulk_create(records, *args, **kwargs)
-            after = _load(using, touched)
+            after = load_locked(using, touched)
             _validate_and_announce(using, before, after, skip_unchanged=True)
         return created
 
@@ -54,10 +57,10 @@ class BindingRecordQuerySet(models.QuerySet["BindingRecord"]):
         using = self._write_alias()
         touched = models.Q(pk__in=[record.pk for record in records])
         with transaction.atomic(using=using):
-            before = _load(using, touched)
+            before = load_locked(using, touched)
             with _quiet():
                 count = super().bulk_update(records, *args, **kwargs)
-            _validate_and_announce(using, before, _load(using, touched))
+            _validate_and_announce(using, before, load_locked(using, touched))
         return count
 
     def update(self, **kwargs: Any) -> int:
@@ -67,9 +70,9 @@ class BindingRecordQuerySet(models.QuerySet["BindingRecord"]):
         using = self._write_alias()
         with transaction.atomic(using=using):
             touched = models.Q(pk__in=list(self.using(using).values_list("pk", flat=True)))
-            before = _load(using, touched)
+            before = load_locked(using, touched)
             count = super().update(**kwargs)
-            _validate_and_announce(using, before, _load(using, touched))
+            _validate_and_announce(using, before, load_locked(using, touched))
         return count
 
     update.alters_data = True  # type: ignore[attr-defined]
@@ -113,61 +116,101 @@ class BindingRecord(models.Model):
     """
 
     stream = ExactCharField(
-        max_length=64, unique=True, help_text="The name that clients use: letters, digits, '.', '_' and '-'."
+        _("stream"),
+        max_length=64,
+        unique=True,
+        help_text=_("The name that clients use: letters, digits, '.', '_' and '-'."),
     )
-    model = ExactCharField(max_length=200, help_text="The bound model, as app_label.ModelName.")
+    model = ExactCharField(_("model"), max_length=200, help_text=_("The bound model, as app_label.ModelName."))
     fields = models.JSONField(
-        null=True, blank=True, default=None, help_text='Names of the fields that are sent, or "__all__".'
+        _("fields"),
+        null=True,
+        blank=True,
+        default=None,
+        help_text=_('Names of the fields that are sent, or "__all__".'),
     )
-    exclude = models.JSONField(null=True, blank=True, default=None, help_text="Send all fields except these.")
+    exclude = models.JSONField(
+        _("excluded fields"), null=True, blank=True, default=None, help_text=_("Send all fields except these.")
+    )
     groups = models.JSONField(
+        _("groups"),
         blank=True,
         default=list,
-        help_text='Group templates, such as "room-{room_id}". If empty, there is one group for all rows.',
+        help_text=_('Group templates, such as "room-{room_id}". If empty, there is one group for all rows.'),
     )
     permissions = models.JSONField(
+        _("permissions"),
         blank=True,
         default=dict,
-        help_text='view, create, update, delete: a codename, "authenticated", "staff", true (anyone) or '
-        "false (nobody).",
+        help_text=_(
+            'view, create, update, delete: a codename, "authenticated", "staff", true (anyone) or false (nobody).'
+        ),
     )
     direction = ExactCharField(
+        _("direction"),
         max_length=8,
         default="both",
-        choices=[("both", "both ways"), ("outbound", "only to clients"), ("inbound", "only from clients")],
+        choices=[("both", _("both ways")), ("outbound", _("only to clients")), ("inbound", _("only from clients"))],
     )
     writable = models.JSONField(
-        null=True, blank=True, default=None, help_text="Fields that clients may write. An empty list means none."
+        _("writable fields"),
+        null=True,
+        blank=True,
+        default=None,
+        help_text=_("Fields that clients may write. An empty list means none."),
     )
-    where = models.JSONField(blank=True, default=dict, help_text="The binding covers only rows with these values.")
+    where = models.JSONField(
+        _("condition on rows"), blank=True, default=dict, help_text=_("The binding covers only rows with these values.")
+    )
     scope = models.JSONField(
-        blank=True, default=dict, help_text='Limit each user to their own rows: {"owner_id": "$user.pk"}.'
-    )
-    relate = models.JSONField(
+        _("own rows"),
         blank=True,
         default=dict,
-        help_text='Which related rows clients may write: {"project": {"owner_id": "$user.pk"}}.',
+        help_text=_('Limit each user to their own rows: {"owner_id": "$user.pk"}.'),
     )
-    grow = models.BooleanField(default=False, help_text="Also send fields that are added to the model later.")
+    relate = models.JSONField(
+        _("related rows"),
+        blank=True,
+        default=dict,
+        help_text=_('Which related rows clients may write: {"project": {"owner_id": "$user.pk"}}.'),
+    )
+    grow = models.BooleanField(
+        _("include later fields"), default=False, help_text=_("Also send fields that are added to the model later.")
+    )
     auto_subscribe = models.BooleanField(
-        default=False, help_text="Subscribe new connections to the groups without placeholders."
+        _("subscribe new connections"),
+        default=False,
+        help_text=_("Subscribe new connections to the groups without placeholders."),
     )
     sensitive = models.JSONField(
-        blank=True, default=list, help_text="Password-like fields that are exposed intentionally."
+        _("sensitive fields"),
+        blank=True,
+        default=list,
+        help_text=_("Password-like fields that are exposed intentionally."),
     )
-    serializer = ExactCharField(max_length=100, default="default")
+    serializer = ExactCharField(_("serializer"), max_length=100, default="default")
     capture = ExactCharField(
+        _("capture"),
         max_length=8,
         default="orm",
-        choices=[("orm", "by Django's ORM"), ("triggers", "by Django's ORM and by database triggers")],
-        help_text="Whether database triggers capture raw SQL and writes of other programs. A command installs them.",
+        choices=[("orm", _("by Django's ORM")), ("triggers", _("by Django's ORM and by database triggers"))],
+        help_text=_("Whether database triggers capture raw SQL and writes of other programs. A command installs them."),
     )
-    also = models.JSONField(blank=True, default=list, help_text="Relations whose changes cause a row to be sent again.")
+    also = models.JSONField(
+        _("also sent again for"),
+        blank=True,
+        default=list,
+        help_text=_("Relations whose changes cause a row to be sent again."),
+    )
     retention = models.PositiveIntegerField(
-        null=True, blank=True, default=None, help_text="How many seconds the log keeps the values that are sent."
+        _("retention"),
+        null=True,
+        blank=True,
+        default=None,
+        help_text=_("How many seconds the log keeps the values that are sent."),
     )
-    enabled = models.BooleanField(default=True)
-    description = ExactTextField(blank=True, default="")
+    enabled = models.BooleanField(_("enabled"), default=True)
+    description = ExactTextField(_("description"), blank=True, default="")
     #: The fields that "__all__" or exclude may send; null if the record names its fields. Not a key of the record.
     known = models.JSONField(null=True, blank=True, default=None, editable=False)
 
@@ -175,6 +218,8 @@ class BindingRecord(models.Model):
 
     class Meta:
         db_table = "declbind_bindingrecord"
+        verbose_name = _("binding")
+        verbose_name_plural = _("bindings")
         ordering = ("stream",)
         permissions = (
             ("expose_sensitive", "Can expose password-like fields in a binding"),
@@ -247,8 +292,14 @@ class BindingRecord(models.Model):
             problems.append(
                 Problem(
                     "$.stream",
-                    f"Binding {self.stream!r}: the stream is already defined by {taken}. "
-                    "Choose another name, or take that binding over.",
+                    in_binding(
+                        self.stream,
+                        gettext(
+                            "the stream is already defined by %(place)s. Choose another name, or take that binding "
+                            "over."
+                        )
+                        % {"place": taken},
+                    ),
                 )
             )
         return problems
@@ -287,22 +338,6 @@ def _default(key: str) -> object:
     return field.get_default()
 
 
-def _edits(before: Mapping[Key, BindingRecord], after: Mapping[Key, BindingRecord]) -> list[Edit]:
-    """Compare by primary key. A record with a new stream ends under the old one and begins under the new one."""
-    streams = {record.stream for record in after.values()}
-    old = {record.stream: record for record in before.values()}
-    gone = [Edit(stream, old[stream].definition(), None) for stream in sorted(old.keys() - streams)]
-    return gone + [
-        Edit(
-            record.stream,
-            was.definition() if (was := old.get(record.stream)) is not None else None,
-            record.definition(),
-            (was.known if was is not None else None, record.known),
-        )
-        for record in after.values()
-    ]
-
-
 def _validate_and_announce(
     using: str,
     before: Mapping[Key, BindingRecord],
@@ -310,10 +345,10 @@ def _validate_and_announce(
     skip_unchanged: bool = False,
 ) -> None:
     for pk, record in after.items():
-        if not _is_switched_off(before.get(pk), record):
+        if not is_switched_off(before.get(pk), record):
             record.full_clean(validate_unique=False)
         _store_known(using, record, settle_known(before.get(pk), record))
-    edits = _edits(before, after)
+    edits = compare(before, after)
     if skip_unchanged:
         edits = [edit for edit in edits if not edit.is_empty]
     announce(BindingRecord, using, edits)
@@ -326,72 +361,9 @@ def _store_known(using: str, record: BindingRecord, known: list[str] | None) -> 
         BindingRecord._base_manager.using(using).filter(pk=record.pk).update(known=known)
 
 
-def _is_switched_off(before: BindingRecord | None, after: BindingRecord) -> bool:
-    """Return whether the edit only disables the record. This is allowed even if the record has become invalid."""
-    if before is None or after.enabled is not False:
-        return False
-    return {**before.definition(), "enabled": False} == {**after.definition(), "enabled": False}
-
-
-def _load(using: str, condition: models.Q) -> dict[Key, BindingRecord]:
+def load_locked(using: str, condition: models.Q) -> dict[Key, BindingRecord]:
     """Return stored records by primary key, in the order of their streams. Lock them if the database supports it."""
     rows = BindingRecord.objects.using(using).filter(condition).order_by("stream")
     if connections[using].in_atomic_block:
         rows = rows.select_for_update()
     return {record.pk: record for record in rows}
-
-
-def _refuse_repeats(records: Sequence[BindingRecord]) -> None:
-    streams = [record.stream for record in records]
-    for stream in streams:
-        if streams.count(stream) > 1:
-            raise ValidationError({"stream": [f"$.stream: Binding {stream!r} stands twice in one call."]})
-
-
-def _validate_before_save(
-    instance: BindingRecord, raw: bool, using: str, update_fields: Collection[str] | None = None, **kwargs: object
-) -> None:
-    """Validate on ``pre_save``, which both ``save()`` and ``loaddata`` pass."""
-    before = _load_stored(instance, using)
-    result = instance
-    if before is not None and update_fields is not None:
-        # The other fields of the instance are not stored, so those of the stored row count.
-        result = copy.copy(before)
-        for name in update_fields:
-            setattr(result, name, getattr(instance, name))
-    if not _is_switched_off(before, result):
-        result.full_clean(validate_unique=not raw)
-    stored = before.known if before is not None else None
-    result.known = instance.known = settle_known(before, result, instance.__dict__.pop("_choice", None))
-    is_stored = before is None or update_fields is None or "known" in update_fields
-    instance.__dict__["_edit"] = before, result, is_stored or stored == result.known
-
-
-def _announce_save(instance: BindingRecord, using: str, **kwargs: object) -> None:
-    before, result, is_stored = instance.__dict__.pop("_edit", (None, instance, True))
-    with transaction.atomic(using=using):
-        if not is_stored:
-            BindingRecord._base_manager.using(using).filter(pk=instance.pk).update(known=result.known)
-        announce(BindingRecord, using, _edits({instance.pk: before} if before else {}, {instance.pk: result}))
-
-
-def _note_before_delete(instance: BindingRecord, using: str, **kwargs: object) -> None:
-    # The instance may have a new stream that was never stored.
-    instance.__dict__["_edit"] = _load_stored(instance, using), None
-
-
-def _announce_delete(instance: BindingRecord, using: str, **kwargs: object) -> None:
-    before, _ = instance.__dict__.pop("_edit", (instance, None))
-    if before is not None:
-        announce(BindingRecord, using, _edits({before.pk: before}, {}))
-
-
-def _load_stored(instance: BindingRecord, using: str) -> BindingRecord | None:
-    key: Key = instance.pk  # None before the first save, unlike in the stubs.
-    return None if key is None else _load(using, models.Q(pk=key)).get(key)
-
-
-models.signals.pre_save.connect(_validate_before_save, sender=BindingRecord, dispatch_uid="declbind.validate")
-models.signals.post_save.connect(_announce_save, sender=BindingRecord, dispatch_uid="declbind.announce")
-models.signals.pre_delete.connect(_note_before_delete, sender=BindingRecord, dispatch_uid="declbind.note")
-models.signals.post_delete.connect(_announce_delete, sender=BindingRecord, dispatch_uid="declbind.announce")

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 from declbind import signals
 from declbind.django_types import User
@@ -102,19 +103,25 @@ class Configuration(models.Model):
 class BindingRevision(Authored):
     """A record as it was after an edit; ``definition`` is null if the edit removed it."""
 
-    stream = ExactCharField(max_length=64, db_index=True)
-    definition = models.JSONField(null=True, encoder=DjangoJSONEncoder)
+    stream = ExactCharField(_("stream"), max_length=64, db_index=True)
+    definition = models.JSONField(_("definition"), null=True, encoder=DjangoJSONEncoder)
     #: The fields that "__all__" or exclude might send after the edit; null if the record names its fields.
     known = models.JSONField(null=True, blank=True, default=None, editable=False)
-    version = models.PositiveBigIntegerField(help_text="The configuration version that the edit made.")
-    note = ExactCharField(max_length=500, blank=True, default="")
+    version = models.PositiveBigIntegerField(_("version"), help_text=_("The configuration version that the edit made."))
+    note = ExactCharField(_("note"), max_length=500, blank=True, default="")
     source = ExactCharField(
-        max_length=200, blank=True, default="", help_text="The file that the record was applied or imported from."
+        _("source"),
+        max_length=200,
+        blank=True,
+        default="",
+        help_text=_("The file that the record was applied or imported from."),
     )
-    created_at = models.DateTimeField(auto_now_add=True)
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
 
     class Meta:
         db_table = "declbind_bindingrevision"
+        verbose_name = _("binding revision")
+        verbose_name_plural = _("binding revisions")
         ordering = ("-id",)
 
     def __str__(self) -> str:

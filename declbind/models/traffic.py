@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 from .author import MAX_KEY
 from .columns import ExactCharField, ExactTextField
@@ -15,7 +16,7 @@ class Traffic(models.Model):
     REFUSED = "refused"
     ERROR = "error"
     CONNECTION = "connection"
-    KINDS = ((REQUEST, "request"), (REFUSED, "refused"), (ERROR, "error"), (CONNECTION, "connection"))
+    KINDS = ((REQUEST, _("request")), (REFUSED, _("refused")), (ERROR, _("error")), (CONNECTION, _("connection")))
 
     at = models.DateTimeField(db_index=True)
     kind = ExactCharField(max_length=10, choices=KINDS)
@@ -31,7 +32,7 @@ class Traffic(models.Model):
     outcome = ExactCharField(max_length=40, blank=True, default="")
     message = ExactTextField(blank=True, default="")
     milliseconds = models.FloatField(null=True)
-    detail = ExactTextField(blank=True, default="", help_text="JSON: what else is known; shapes, never values.")
+    detail = ExactTextField(blank=True, default="", help_text=_("JSON: what else is known; shapes, never values."))
 
     class Meta:
         db_table = "declbind_traffic"
@@ -57,7 +58,7 @@ class Watch(models.Model):
 class SavedView(models.Model):
     """A named filter of the live page; ``query`` is the query string of the page's address."""
 
-    owner_pk = ExactCharField(max_length=MAX_KEY, help_text="The primary key of the user, as text.")
+    owner_pk = ExactCharField(max_length=MAX_KEY, help_text=_("The primary key of the user, as text."))
     name = ExactCharField(max_length=60)
     query = ExactCharField(max_length=500, blank=True, default="")
 

@@ -1,7 +1,7 @@
 """The exported names of a JavaScript module, described from its JSDoc comments as Markdown.
 
 Understood is what `declbind.js` uses: `export class` and `export function`, methods and getters, `@typedef`,
-`@property`, `@param`, `@returns` and `@package` (not public). An export without a comment raises ``ValueError``.
+`@property`, `@param`, `@returns` and `@internal` (not public). An export without a comment raises ``ValueError``.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def read_exports(text: str) -> list[Member | ExportedClass]:
             elif exported:
                 exports.append(Member(name, parameters or "", comment))
             documented.add(name)
-        elif inside is not None and member and len(indent) == 2 and not comment.find("package"):
+        elif inside is not None and member and len(indent) == 2 and not comment.find("internal"):
             inside.members.append(Member(member, parameters or "", comment, bool(getter)))
     if missing := set(re.findall(r"^export \w+ (\w+)", text, re.MULTILINE)) - documented:
         raise ValueError(f"declbind.js: expected a JSDoc comment above each export, got none above {sorted(missing)}.")

@@ -83,8 +83,8 @@ class Line:
         assert self.socket.request is not None
         return [name.strip() for name in self.socket.request.headers["Sec-WebSocket-Protocol"].split(",")]
 
-    def cut(self, code: int = 1011) -> None:
-        self.socket.close(code)
+    def cut(self, code: int = 1011, reason: str = "") -> None:
+        self.socket.close(code, reason)
         self.over.set()
 
 

@@ -35,6 +35,31 @@ def test_refused_connection_is_not_retried_by_itself(page: Page, server: Scripte
     until(page, "client.state === 'live'")
 
 
+def test_a_client_that_an_operator_disconnected_comes_back_with_the_reason(page: Page, server: ScriptedServer) -> None:
+    """The page can show the reason while the client waits to connect again."""
+    line = connected(page, server, "{ baseDelay: 1 }")
+    page.evaluate("client.addEventListener('state', (event) => (window.heard ??= []).push(event.detail))")
+    line.cut(1012, "Maintenance at noon")
+    server.next_line()
+    until(page, "client.state === 'live'")
+    first = page.evaluate("window.heard[0]")
+    assert (first["state"], first["code"], first["reason"]) == ("reconnecting", 1012, "Maintenance at noon")
+
+
+@pytest.mark.parametrize(("code", "state"), [(4403, "refused"), (4401, "refused"), (1012, "reconnecting")])
+def test_the_reason_of_the_server_reaches_the_page(page: Page, server: ScriptedServer, code: int, state: str) -> None:
+    """It is in the event, and in the error of a write that is given up."""
+    line = connected(page, server)
+    page.evaluate("client.addEventListener('state', (event) => (window.last ??= event.detail))")
+    page.evaluate("() => { client.stream('posts').delete(1).catch((error) => (window.message = error.message)); }")
+    line.read()
+    line.cut(code, "Maintenance until noon")
+    until(page, "window.last")
+    assert page.evaluate("[last.state, last.code, last.reason]") == [state, code, "Maintenance until noon"]
+    if state == "refused":
+        until(page, "window.message?.includes('(Maintenance until noon)')")
+
+
 def test_an_online_event_ends_the_delay(page: Page, server: ScriptedServer) -> None:
     """An `online` event connects at once, whatever the remaining delay."""
     line = connected(page, server)
@@ -171,6 +196,86 @@ def test_a_token_that_arrives_after_the_close_opens_no_connection(page: Page, se
     page.evaluate("new Promise((done) => setTimeout(done, 100))")
     assert server.lines.empty()
     assert page.evaluate("client.state") == "closed"
+
+
+# Authenticating later -----------------------------------------------------------------------------------------------
+
+#: Authenticates with the tokens u1, u2, ... and stores the outcome.
+AUTHENTICATE = """() => {
+    window.fetched = 0;
+    write(client.authenticate(async () => 'u' + (fetched += 1)));
+}"""
+
+
+def test_an_open_connection_is_authenticated_and_stays(page: Page, server: ScriptedServer) -> None:
+    """The promise waits for the server, and the function is called again before its token ends."""
+    line = connected(page, server)
+    page.evaluate("watch()")
+    line.accept(7)
+    line.snapshot(7, {1: {"t": "a"}})
+    page.evaluate(AUTHENTICATE)
+    request = line.read()
+    assert request["payload"] == {"action": "authenticate", "token": "u1", "ref": request["payload"]["ref"]}
+    assert page.evaluate("result") is None
+    line.reply(request, seconds=300)
+    until(page, "result")
+    assert page.evaluate("[result[0], client.state, sub.state]") == ["ok", "live", "live"]
+    line.send({"action": "expiring", "seconds": 1}, stream="", group="", offset=0)
+    renewal = line.read()
+    assert renewal["payload"]["token"] == "u2"
+    line.reply(renewal, seconds=300)
+    line.cut()
+    assert server.next_line().offered()[-1] == "declbind.token.u3"
+
+
+def test_a_refused_token_rejects(page: Page, server: ScriptedServer) -> None:
+    """The page learns the code. The connection stays as it was, and later ones do not begin with that token."""
+    line = connected(page, server, "{ token: 't1' }")
+    page.evaluate(AUTHENTICATE)
+    line.refuse(line.read(), "denied")
+    until(page, "result")
+    assert page.evaluate("[result[1], client.state]") == ["denied", "live"]
+    line.cut()
+    assert server.next_line().offered()[-1] == "declbind.token.t1"
+
+
+def test_a_token_that_cannot_be_fetched_rejects(page: Page, server: ScriptedServer) -> None:
+    line = connected(page, server)
+    page.evaluate("write(client.authenticate(async () => { throw new Error('no'); }))")
+    until(page, "result")
+    assert page.evaluate("result[1]") == "token"
+    assert line.silent()
+
+
+def test_a_refused_client_connects_again_with_its_token(page: Page, server: ScriptedServer) -> None:
+    """After the end of a session, no other call is needed."""
+    line = connected(page, server)
+    line.cut(4401)
+    until(page, "client.state === 'refused'")
+    page.evaluate(AUTHENTICATE)
+    assert server.next_line().offered()[-1] == "declbind.token.u1"
+    until(page, "client.state === 'live' && result")
+
+
+def test_a_connection_that_is_lost_meanwhile_begins_with_the_token(page: Page, server: ScriptedServer) -> None:
+    """The promise does not stay open for ever."""
+    line = connected(page, server)
+    page.evaluate(AUTHENTICATE)
+    line.read()
+    line.cut()
+    assert server.next_line().offered()[-1] == "declbind.token.u2"
+    until(page, "result")
+    assert page.evaluate("result[0]") == "ok"
+
+
+def test_a_flooding_client_cannot_authenticate_early(page: Page, server: ScriptedServer) -> None:
+    """The delay after 4429 stays; the next connection begins with the token."""
+    line = connected(page, server, "{ baseDelay: 1, maxDelay: 60000 }")
+    line.cut(4429)
+    until(page, "client.state === 'reconnecting'")
+    page.evaluate(AUTHENTICATE)
+    until(page, "result")
+    assert server.lines.empty()
 
 
 def test_close_ends_everything(page: Page, server: ScriptedServer) -> None:

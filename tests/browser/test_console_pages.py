@@ -235,7 +235,7 @@ def test_a_widening_is_rolled_back_in_two_steps_too(
         person = Interactions(page)
         person.click("#result_list tr:has-text('articles') .field-changed a")
         button = page.locator(f"form[action*='rollback/{old.pk}/'] button")
-        expect(button).to_contain_text("opens more than before")
+        expect(button).to_contain_text("gives more access than before")
         take_picture(page, "roll-back-opening")
         person.click(f"form[action*='rollback/{old.pk}/'] button")
         expect(page.locator(".success")).to_be_visible()

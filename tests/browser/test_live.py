@@ -328,3 +328,26 @@ def test_a_busy_stream_takes_few_lines(operator, site, expect):
     expect(row(page, other)).to_be_focused()
     page.get_by_role("link", name="6 more like it").click()
     expect(page.locator("[data-rows] tr:visible")).to_have_count(9)
+
+
+def test_a_busy_stream_does_not_push_out_the_others(operator, site, expect):
+    """When the table is full, rows that are only counted leave it first."""
+    page = operator
+    page.goto(f"{site.url}{LIST}live/")
+    expect(state(page)).to_have_text("Live")
+    other = add(1, stream="quiet", group="quiet")
+    expect(row(page, other)).to_be_visible()
+    page.evaluate("""() => {
+      // As if the stream had been busy for long: a full table of its rows.
+      const body = document.querySelector('[data-rows]');
+      for (let number = 0; number < 500; number += 1) {
+        const row = document.createElement('tr');
+        row.dataset.key = `old-${number}`;
+        row.dataset.like = 'out ticker create ';
+        body.prepend(row);
+      }
+    }""")
+    newest = add(2, stream="quiet", group="quiet")
+    expect(row(page, newest)).to_be_visible()
+    expect(row(page, other)).to_be_visible()
+    expect(page.locator("[data-rows] tr")).to_have_count(500)

@@ -201,35 +201,39 @@ def test_broken_json_is_caught(code: str) -> None:
     assert json_problems(broken("json", code)) != []
 
 
-@pytest.mark.parametrize(
-    ("code", "complaint"),
-    [
-        ("from declbind import WebsocketBindin", "WebsocketBindin"),
-        ("import declbind\ndeclbind.touch(1, 2, 3)", "TypeError"),
-        ("def broken(:\n    pass", "SyntaxError"),
-        (
-            "from declbind import Binding as B\nclass A(B):\n  model, stream, fields = 'notes.Note', 'a', ['x']",
-            "'x'",
-        ),
-        ("# mysite/settings.py\nDECLBIND = {'POLL_SECOND': 1}", "POLL_SECOND"),
-        (
-            "from django.test import TestCase\nclass A(TestCase):\n    def test_it(self):\n        assert False",
-            "AssertionError",
-        ),
-        ("raise SystemExit(0)", "SystemExit"),
-    ],
-)
-def test_broken_python_is_caught(code: str, complaint: str) -> None:
+#: Python blocks that raise an exception, with a part of it.
+BROKEN_PYTHON = [
+    ("from declbind import WebsocketBindin", "WebsocketBindin"),
+    ("import declbind\ndeclbind.touch(1, 2, 3)", "TypeError"),
+    ("def broken(:\n    pass", "SyntaxError"),
+    ("from declbind import Binding as B\nclass A(B):\n  model, stream, fields = 'notes.Note', 'a', ['x']", "'x'"),
+    ("# mysite/settings.py\nDECLBIND = {'POLL_SECOND': 1}", "POLL_SECOND"),
+    (
+        "from django.test import TestCase\nclass A(TestCase):\n    def test_it(self):\n        assert False",
+        "AssertionError",
+    ),
+    ("raise SystemExit(0)", "SystemExit"),
+]
+#: A record that only Django refuses.
+BROKEN_RECORD = {"stream": "notes", "model": "notes.Note", "fields": ["txt"]}
+
+
+@pytest.fixture(scope="module")
+def complaints() -> dict[int, str]:
+    """Run all broken blocks, and last the broken record; return the problems by their numbers."""
+    tasks = [python_task(broken("python", code)) for code, _ in BROKEN_PYTHON]
+    return run_apart([*tasks, {"kind": "record", "record": BROKEN_RECORD}])
+
+
+@pytest.mark.parametrize("number", range(len(BROKEN_PYTHON)), ids=[text for _, text in BROKEN_PYTHON])
+def test_broken_python_is_caught(number: int, complaints: dict[int, str]) -> None:
     """Control: an exception in a block is a problem."""
-    [text] = run_apart([python_task(broken("python", code))]).values()
-    assert complaint in text
+    assert BROKEN_PYTHON[number][1] in complaints[number]
 
 
-def test_a_record_of_a_field_that_does_not_exist_is_caught() -> None:
+def test_a_record_of_a_field_that_does_not_exist_is_caught(complaints: dict[int, str]) -> None:
     """Control: the record is validated against Django."""
-    record = {"stream": "notes", "model": "notes.Note", "fields": ["txt"]}
-    [text] = run_apart([{"kind": "record", "record": record}]).values()
-    assert "Did you mean 'text'?" in text
+    assert "Did you mean 'text'?" in complaints[len(BROKEN_PYTHON)]
 
 
 @pytest.mark.parametrize(

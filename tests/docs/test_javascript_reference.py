@@ -46,7 +46,7 @@ export class Shop {
   buy(name, options = {}) {
   }
 
-  /** @package */
+  /** @internal */
   stock() {
   }
 

@@ -203,7 +203,7 @@ def a_kick_ends_the_sockets_of_its_tenant() -> Result:
         with within("acme"):
             kick(user=1)
 
-    return _check_of_acme(act, ["closed 4403"])
+    return _check_of_acme(act, ["closed 1012"])
 
 
 @step

@@ -66,8 +66,8 @@ function put(rows) {
       body.prepend(row);
     }
   }
-  while (body.rows.length > maxRows) body.lastElementChild.remove();
   fold();
+  trim();
   find("nothing").hidden = body.rows.length > 0;
 }
 
@@ -95,6 +95,20 @@ function fold() {
       more.textContent = `${rows.length - alike} more like it`;
     });
   }
+}
+
+/** Keep the table short. Rows that are only counted go first, so that a busy stream does not push out the others. */
+function trim() {
+  let over = body.rows.length - maxRows;
+  if (over <= 0) return;
+  for (const row of [...body.rows].reverse()) {
+    if (over <= 0) break;
+    if (!row.hidden) continue;
+    row.remove();
+    over -= 1;
+  }
+  while (body.rows.length > maxRows) body.lastElementChild.remove();
+  fold();
 }
 
 function passOver(count, from) {

@@ -22,7 +22,7 @@ let running = null;
 
 function announce() {
   const problems = body.querySelectorAll(".declbind-part-bad li").length;
-  const opens = body.querySelector(".declbind-widens") ? "This change opens more than before." : "";
+  const opens = body.querySelector(".declbind-widens") ? "This change gives more access than before." : "";
   const words = problems ? `${problems} problem${problems === 1 ? "" : "s"}.` : opens;
   if (status.textContent !== words) status.textContent = words;
 }

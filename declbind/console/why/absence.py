@@ -11,6 +11,7 @@ from django.db.models import Q
 from declbind.checks.asgi_mounts import Mounts, describe_paths, find_mounts
 from declbind.console.shown import shown
 from declbind.core.wording import suggest
+from declbind.live.socket import PROCESS_ENDED, RESTART, RESTARTING
 from declbind.models import Connection, Event, Node, Traffic
 
 from .answer import Answer, cannot_tell
@@ -26,6 +27,8 @@ CLOSES = {
     4429: Cause.OVER_LIMIT,
     1006: Cause.PROCESS_LOST,
 }
+#: Reasons of 1012 that no operator gave.
+ENDINGS = (RESTARTING, PROCESS_ENDED)
 #: Why a handshake was refused, as the traffic records it.
 REFUSALS = {"origin": Cause.ORIGIN, "connections": Cause.OVER_LIMIT, "token": Cause.REVOKED, "tenant": Cause.REFUSED}
 ANONYMOUS = "anonymous"
@@ -63,6 +66,8 @@ def explain_absence(user: str, connection: str, event: Event, using: str) -> Ite
     before = rows.filter(closed_at__lt=event.created_at).order_by("-closed_at").first()
     if before is not None:
         cause = CLOSES.get(before.close_code or 0, Cause.NOT_CONNECTED)
+        if before.close_code == RESTART and before.close_reason not in ENDINGS:
+            cause = Cause.KICKED
         yield Answer(
             cause,
             f"The last connection before it was closed with {before.close_code}"

@@ -98,6 +98,10 @@ class Cause(Enum):
     REFUSED = Meaning(
         "The subscription was refused.", "Grant the permission that the rule requires, or change the rule."
     )
+    WRITE_REFUSED = Meaning(
+        "A client's request to write the row was refused, so nothing was stored.",
+        "Try the same on the page 'Try it', which names the rule. Then grant what it requires, or correct the request.",
+    )
     REVOKED = Meaning(
         "The permission was revoked before this change.", "Grant it again, and let the client subscribe again."
     )

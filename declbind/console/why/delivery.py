@@ -129,7 +129,9 @@ def _explain_connection(
         # The subscription that ended last says why there was none at the change.
         last = max(ended, key=lambda subscription: subscription.until or 0)
         cause = ENDS.get(last.reason, Cause.NOT_SUBSCRIBED)
-        return answer(cause, f"Its subscription to {last.group} ended at offset {last.until}. Reason: {last.reason}.")
+        return answer(
+            cause, f"Its subscription to {last.group} had ended before: {last.end}.", ("ended at offset", last.until)
+        )
     later = [subscription for subscription in mine if subscription.after >= offset]
     if later:
         first = min(later, key=lambda subscription: subscription.after)

@@ -35,6 +35,7 @@ from .explanation import Explanation
 from .failures import explain_failure
 from .missed import explain_bulk, explain_missed_write
 from .question import WINDOW, Question
+from .refusals import explain_refused_write
 from .rights import explain_rights
 from .silence import explain_quiet, explain_silence
 from .standing import explain_standing
@@ -83,12 +84,15 @@ def _find_answers(case: Case) -> Iterator[Answer]:
     stranger = explain_unknown_user(case.question.user, case.using)
     if stranger is not None:
         yield stranger
+    refused = [answer for answer in [explain_refused_write(case)] if answer is not None]
+    yield from refused
     failure = explain_failure(case)
     if failure is not None:
         yield failure
     if case.event is None:
         found = list(explain_standing(case))
         yield from found
+        found += refused
         is_over = case.binding is None or not case.binding.spec().outbound
         if not (is_over or any(answer.certainty is Certainty.CERTAIN for answer in found)):
             silence = list(explain_silence(case))

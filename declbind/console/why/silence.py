@@ -57,7 +57,7 @@ def explain_quiet(case: Case) -> Iterator[Answer]:
             Cause.UNEXPLAINED,
             f"The row was written again at {format_time(after.created_at)}, so its values at the time asked are not "
             "stored any more. The write was rolled back, changed nothing, or left no event.",
-            'What the row held then. With "capture": "triggers" later writes leave a trace.',
+            "What the row held then. If database triggers capture the table, later writes leave a trace.",
             *evidence,
             advice=REPEAT,
         )

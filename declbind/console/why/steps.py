@@ -37,6 +37,7 @@ _LOOKS: dict[Cause, str] = {
     Cause.NO_LOGIN: "doctor",
     Cause.NOT_THEIRS: "rights",
     Cause.REFUSED: "rights",
+    Cause.WRITE_REFUSED: "write",
     Cause.REVOKED: "rights",
     Cause.KICKED: "connections",
     Cause.ORIGIN: "refusals",
@@ -71,6 +72,7 @@ def find_step(answer: Answer, question: Question) -> NextStep:
     stream, row, user = question.stream, question.row, question.user
     who = f" --user {shlex.quote(user)}" if user and user != ANONYMOUS else ""
     quoted, key = shlex.quote(stream), shlex.quote(row)
+    write = str(dict(answer.evidence).get("request", "update"))
     steps: dict[str, tuple[str, Page, dict[str, str], str]] = {
         "bindings": ("The list of bindings", "changelist", {}, "list"),
         "binding": (f"The binding {stream}", "changelist", {"q": stream}, f"show {quoted}"),
@@ -94,6 +96,10 @@ def find_step(answer: Answer, question: Question) -> NextStep:
         "rights": (
             "Try what this user sees", "try", {"stream": stream, "row": row, "who": user, "action": "view"},
             f"try {quoted}{who}" + (f" --pk {key}" if row else ""),
+        ),
+        "write": (
+            "Try this request", "try", {"stream": stream, "row": row, "who": user, "action": write},
+            f"try {quoted}{who} --action {write}" + (f" --pk {key}" if row else ""),
         ),
         "refusals": ("Refused requests and connections", "live", {"only": "refused"}, "tail --refused"),
         "processes": ("The processes", "processes", {}, "processes"),

@@ -11,7 +11,7 @@ import os
 import sys
 from typing import Any, NoReturn
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser, no_translations
 from django.db import Error as DatabaseFailure
 from django.db import connections
 
@@ -61,8 +61,9 @@ class Command(RecordVerbs, RowVerbs, RunningVerbs, TriggerVerbs):
         self.add_running(add)
         self.add_triggers(add)
 
+    @no_translations
     def handle(self, *args: object, **options: Any) -> None:
-        """Run the verb.
+        """Run the verb. Its output is English whatever ``LANGUAGE_CODE`` is, so that scripts can rely on it.
 
         With ``--format json`` a failure is JSON on stdout too: ``{"ok": false, "error": ...}``.
         """

@@ -99,7 +99,7 @@ class RunningVerbs(VerbGroup):
             self.stdout.write(self._block(user, seconds, options["reason"]))
         else:
             kick(options["connection"], user, options["reason"])
-            self.stdout.write("The processes have been asked to close it.")
+            self.stdout.write("The processes have been asked to close it. Its client may connect again.")
         return True
 
     @staticmethod

@@ -17,7 +17,7 @@ class TriggerVerbs(VerbGroup):
         """Add the verb and its arguments."""
         added = add(
             "triggers",
-            'Manage the triggers of bindings with "capture": "triggers"; exit with status 1 if a write may be missed.',
+            "Manage the triggers of bindings that capture with them; exit with status 1 if a write may be missed.",
         )
         what = added.add_mutually_exclusive_group()
         what.add_argument("--status", action="store_true", help="print the state of each table's triggers (default)")
@@ -58,7 +58,7 @@ class TriggerVerbs(VerbGroup):
             rows = [(state.table, state.state, ", ".join(state.unmarked), ", ".join(state.streams)) for state in states]
             self.stdout.write(format_table(("table", "triggers", "not captured", "streams"), rows))
         else:
-            self.stdout.write('No binding has "capture": "triggers", and no table has declbind triggers.')
+            self.stdout.write("No binding captures with database triggers, and no table has declbind triggers.")
         if not is_well and options["format"] == "text":
             wrong = format_count(sum(not state.is_well for state in states), "table")
             self.stdout.write(

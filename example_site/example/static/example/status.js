@@ -2,7 +2,7 @@
 
 import { connect } from '../declbind/declbind.js';
 
-const FIRST_RETRY = 2_000; // after an operator's disconnect; each further one takes twice as long
+const FIRST_RETRY = 2_000; // of a blocked user; each further one takes twice as long
 const LAST_RETRY = 60_000;
 const TEXTS = {
   connecting: 'Connecting',
@@ -11,6 +11,10 @@ const TEXTS = {
   refused: 'Signed out: reload the page',
   closed: 'Closed',
 };
+
+function disconnected(reason) {
+  return `Disconnected: ${reason.replace(/\.$/, '')}. Trying again`;
+}
 
 /** Connect, and show the connection's state. */
 export function connectPage() {
@@ -23,9 +27,10 @@ export function connectPage() {
     place.textContent = TEXTS[client.state];
     clearTimeout(calm);
     if (client.state === 'live') calm = setTimeout(() => (wait = FIRST_RETRY), LAST_RETRY);
+    if (client.state === 'reconnecting' && detail.reason) place.textContent = disconnected(detail.reason);
     if (client.state !== 'refused' || detail.code === 4401) return;
-    // Disconnected by an operator: say why, and come back. A blocked user is refused again, and tries less often.
-    place.textContent = `Disconnected: ${detail.reason || 'no longer allowed'}. Trying again`;
+    // A blocked user is refused again until the block ends, so the page tries less and less often.
+    place.textContent = disconnected(detail.reason || 'no longer allowed');
     setTimeout(() => client.reconnect(), wait);
     wait = Math.min(LAST_RETRY, 2 * wait);
   };

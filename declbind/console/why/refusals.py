@@ -1,0 +1,44 @@
+"""Recorded refusals of a client's request to write the row."""
+
+from __future__ import annotations
+
+from declbind.console.shown import shown
+from declbind.models import Traffic
+
+from .absence import is_user
+from .answer import Answer
+from .case import Case
+from .causes import Cause
+from .question import NEAR
+
+WRITES = ("create", "update", "delete")
+
+
+def explain_refused_write(case: Case) -> Answer | None:
+    """Return that a request about the row was refused at the time in question.
+
+    The answer is certain only if the question names the connection, as the live page does: others may have written the
+    row at the same time.
+    """
+    question, at = case.question, case.at
+    if at is None or case.is_named or not question.row:
+        return None
+    refused = shown(Traffic, case.using).filter(
+        kind=Traffic.REFUSED, stream=question.stream, object_pk=question.row, action__in=WRITES,
+        at__range=(at - NEAR, at + NEAR),
+    )  # fmt: skip
+    if question.connection:
+        refused = refused.filter(connection=question.connection)
+    elif question.user:
+        refused = refused.filter(is_user(question.user))
+    found = min(refused.order_by("-pk")[:100], key=lambda row: abs(row.at - at), default=None)
+    if found is None:
+        return None
+    who = found.username or (f"user {found.user_pk}" if found.user_pk else "an anonymous client")
+    answer = Answer(
+        Cause.WRITE_REFUSED,
+        f"The request of {who} to {found.action} the row was answered with {found.outcome}: {found.message}",
+        (("at", found.at), ("request", found.action)),
+        found.connection,
+    )
+    return answer if question.connection else answer.weaken("Whether the change in question is that of this request.")
