@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -115,7 +116,8 @@ def test_no_certain_answer_is_wrong(kind: Kind, name: str, tmp_path: Path) -> No
 
 
 def test_most_causes_are_named_at_the_first_asking() -> None:
-    """The share of those pairs whose tests ran before, which are all of them in a whole run."""
+    """The share of those pairs whose tests ran before, which are all of them in a whole run. ``-rP`` shows it."""
+    sys.stdout.write(f"{score}\n")
     assert len(score.missed) <= (1 - NAMED) * len(score.named), score.missed
     assert sum(score.first.values()) >= NAMED_FIRST * len(score.first), [
         pair for pair, was_first in score.first.items() if not was_first

@@ -126,7 +126,10 @@ def _explain_change(case: Case, event: Event, is_stranger: bool, failure: Answer
         return
     missed = list(_weaken_all(list(explain_missed_write(case)), failure)) if case.binding is not None else []
     standing = [answer for answer in explain_standing(case) if case.at is not None or case.binding is None]
-    yield from missed
+    # A write without an event came after the row's last one, and so after a change that another followed.
+    is_later = case.is_near and case.latest is not None and case.latest.pk != event.pk
+    if not is_later:
+        yield from missed
     yield from (answer.weaken("The change in the log may be the one in question.") for answer in standing)
     weighed = list(_weigh(case, event, delivered))
     if missed:
@@ -136,6 +139,8 @@ def _explain_change(case: Case, event: Event, is_stranger: bool, failure: Answer
         quiet = []
     if case.at is None or case.is_near:
         yield from weighed
+        if is_later:
+            yield from missed
         yield from (answer.weaken(_other_write(case, event)) for answer in quiet)
     else:
         yield from quiet
