@@ -14,6 +14,7 @@ from django.db.models.signals import post_save, pre_save
 from django.test import override_settings
 from django.utils import timezone
 
+from declbind.live.snapshots import BLOCKED
 from declbind.models import Connection, Event, Node, Traffic
 from example_site.example.models import IntegerValue
 from tests.factories import make_user
@@ -258,6 +259,30 @@ def snapshot_too_large(world: World) -> Planted:
         message="Expected at most 2 rows in a snapshot, this group has more.",
     )  # fmt: skip
     return asked(world, C.OVER_LIMIT, C.NOBODY_SUBSCRIBED, C.NOT_SUBSCRIBED)
+
+
+@plant(without=f"scope {FEWER}")
+def snapshot_while_the_log_was_locked(world: World) -> Planted:
+    """The client was told to try again, and did not."""
+    world.prepare(is_subscribed=False)
+    world.attend("")
+    Traffic.objects.create(
+        at=timezone.now(), kind=Traffic.REFUSED, connection="c0", stream="s", action="subscribe", outcome="internal",
+        message=BLOCKED,
+    )  # fmt: skip
+    return asked(world, C.NUMBERING_BLOCKED, C.NOBODY_SUBSCRIBED, C.NOT_SUBSCRIBED)
+
+
+@plant(without=f"scope {FEWER}")
+def subscription_that_failed(world: World) -> Planted:
+    """Code of the project raised an exception while the request was carried out."""
+    world.prepare(is_subscribed=False)
+    world.attend("")
+    Traffic.objects.create(
+        at=timezone.now(), kind=Traffic.ERROR, connection="c0", stream="s", action="subscribe", outcome="internal",
+        message="The server failed.",
+    )  # fmt: skip
+    return asked(world, C.BINDING_FAILED, C.NOBODY_SUBSCRIBED, C.NOT_SUBSCRIBED)
 
 
 # Other places --------------------------------------------------------------------------------------------------------

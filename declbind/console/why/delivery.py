@@ -19,6 +19,7 @@ from declbind.console.overview import describe_rules
 from declbind.console.shown import shown
 from declbind.console.stored import read_json
 from declbind.live import changes
+from declbind.live.snapshots import BLOCKED
 from declbind.models import Connection, Event, Node, Traffic
 from declbind.outbound import history
 
@@ -163,7 +164,7 @@ def _explain_connection(
         return answer(Cause.NOT_SUBSCRIBED, text % {"group": first.group, "offset": first.after})
     refusal = _find_refusal(connection, event, using)
     if refusal is not None:
-        cause = Cause.OVER_LIMIT if refusal.outcome in LIMITS else Cause.REFUSED
+        cause = _cause_of(refusal)
         rule = describe_rules(binding)["view"] if binding is not None else gettext("not known")
         return answer(
             cause,
@@ -261,10 +262,19 @@ def _find_empty_payload(event: Event, binding: type[Binding] | None) -> list[str
 
 
 def _find_refusal(connection: ListedConnection, event: Event, using: str) -> Traffic | None:
-    rows = shown(Traffic, using).filter(
-        kind=Traffic.REFUSED, connection=connection.id, stream=event.stream, action__in=("subscribe", "")
+    rows = shown(Traffic, using).filter(connection=connection.id, stream=event.stream)
+    rows = rows.filter(kind=Traffic.REFUSED, action__in=("subscribe", "")) | rows.filter(
+        kind=Traffic.ERROR, action="subscribe"
     )
     return rows.order_by("-pk").first()
+
+
+def _cause_of(refusal: Traffic) -> Cause:
+    if refusal.kind == Traffic.ERROR:
+        return Cause.BINDING_FAILED
+    if refusal.message == BLOCKED:
+        return Cause.NUMBERING_BLOCKED
+    return Cause.OVER_LIMIT if refusal.outcome in LIMITS else Cause.REFUSED
 
 
 def _find_overtaking_edit(event: Event, offset: int, using: str) -> Event | None:

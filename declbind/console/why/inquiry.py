@@ -72,7 +72,7 @@ def explain(question: Question, using: str) -> Explanation:
         if not any(answer.cause in OLD for answer in answers):
             answers += explain_old_writers(present)
     # A request that was refused made no change, so none is shown as the one in question.
-    event = None if answers and _is_refusal(answers[0]) else case.event
+    event = None if any(map(_is_refusal, answers)) else case.event
     return Explanation(question, tuple(_order(answers)), event, case.neighbours.before, case.neighbours.after)
 
 
