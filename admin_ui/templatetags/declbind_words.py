@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from django import template
+from django.utils.safestring import SafeString
 
 from admin_ui.common import phrases
 from admin_ui.common.screen import Context
@@ -29,6 +30,12 @@ def place(problem: Problem) -> str:
 def plain(problem: Problem) -> str:
     """Return the message of a problem without the stream."""
     return phrases.plain_message(problem)
+
+
+@register.filter
+def code_marked(text: str) -> SafeString:
+    """Return a text as HTML, with text between backticks as code."""
+    return phrases.mark_code(str(text))
 
 
 @register.filter

@@ -189,7 +189,7 @@ def _bindings(using: str) -> Iterator[Finding]:
             yield Finding(
                 "binding",
                 "bad",
-                f"{entry.where} is left out: {problem}",
+                f"{entry.where} is left out: {problem.message}",
                 "Correct or disable it; `manage.py declbind check` lists all problems.",
             )
     for stream, binding in registry.by_stream.items():
