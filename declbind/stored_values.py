@@ -17,7 +17,7 @@ from django.apps import apps
 from django.db import connections, models
 from django.db.models.fields.related import RelatedField
 
-from declbind.core.groups import canonical_text, is_plain, json_text
+from declbind.core.canonical import canonical_text, is_plain, json_text
 from declbind.django_types import Column
 
 #: Words in the names of packages and classes of encrypted fields.

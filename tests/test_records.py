@@ -12,8 +12,7 @@ from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 from django.db import models, transaction
 
-from declbind.models import BindingRecord
-from declbind.models import record as record_module
+from declbind.models import BindingRecord, record_signals
 from tests.stored_records import (
     BAD_NAME,
     BAD_SHAPE,
@@ -124,7 +123,7 @@ def test_a_save_without_the_validation_would_store_it(enter: Way, tmp_path: Path
     try:
         enter(BAD_NAME, tmp_path)
     finally:
-        models.signals.pre_save.connect(record_module._validate_before_save, **arguments)
+        record_signals.connect()
     assert BindingRecord.objects.get().problems() != []
 
 

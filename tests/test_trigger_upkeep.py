@@ -220,7 +220,7 @@ def test_show_and_doctor_report_gaps():
         assert first.is_fault
         assert "zoo_keeper" in first.text
         finding = next(doctor._capture("default"))
-        assert (finding.level, finding.action) == ("bad", unseen.INSTALL)
+        assert (finding.level, finding.action) == ("bad", str(unseen.INSTALL))
         upkeep.install("default")
         assert [finding.level for finding in doctor._capture("default")] == ["ok"]
         upkeep.remove("default")

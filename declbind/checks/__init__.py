@@ -97,6 +97,7 @@ __all__ = [
     "check_memory_database",
     "check_message_size",
     "check_origins",
+    "check_pool",
     "check_records",
     "check_seams",
     "check_sessions",

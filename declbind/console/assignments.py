@@ -6,7 +6,9 @@ import json
 from collections.abc import Iterable
 from typing import NoReturn
 
-from declbind.core.errors import ConfigError, Problem
+from django.utils.translation import gettext
+
+from declbind.core.errors import ConfigError
 
 
 def parse_values(text: str, where: str = "values") -> dict[str, object]:
@@ -35,9 +37,11 @@ def parse_object(text: str, where: str = "values") -> dict[str, object]:
     try:
         found = json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        raise _problem(where, f"expected a JSON object, got one that cannot be read: {error}.") from error
+        said = gettext("In %(where)s: expected a JSON object, got one that cannot be read: %(error)s.")
+        raise ConfigError(said % {"where": where, "error": error}) from error
     if not isinstance(found, dict):
-        raise _problem(where, f"expected a JSON object, got {text.strip()!r:.60}.")
+        said = gettext("In %(where)s: expected a JSON object, got %(given)s.")
+        raise ConfigError(said % {"where": where, "given": f"{text.strip()!r:.60}"})
     return found
 
 
@@ -48,9 +52,11 @@ def parse_assignments(lines: Iterable[str], where: str = "values") -> dict[str, 
         name, sign, value = line.partition("=")
         name = name.strip()
         if not sign or not name:
-            raise _problem(where, f"expected 'field = value' in each line, got {line.strip()!r:.80}.")
+            text = gettext("In %(where)s: expected 'field = value' in each line, got %(given)s.")
+            raise ConfigError(text % {"where": where, "given": f"{line.strip()!r:.80}"})
         if name in values:
-            raise _problem(where, f"the field {name!r} is given twice.")
+            text = gettext("In %(where)s: the field %(field)r is given twice.")
+            raise ConfigError(text % {"where": where, "field": name})
         values[name] = parse_scalar(value)
     return values
 
@@ -75,7 +81,3 @@ def parse_key(text: str) -> object:
 
 def _refuse(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
-
-
-def _problem(where: str, text: str) -> ConfigError:
-    return ConfigError([Problem("$", f"In {where}: {text}")])

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from django.utils.translation import gettext, ngettext
+
 from declbind.conf import settings
 from declbind.core.frames import EVERY_GROUP
-
-from .output import format_count
 
 
 def describe_bulk(groups: Collection[str], is_expired: bool = False) -> str:
     """Return a description of the groups of a bulk event, or of an event whose values have been removed."""
     if is_expired:
-        return "its values were removed from the log, because they were older than the retention of its binding"
+        return gettext(
+            "its values were removed from the log, because they were older than the retention of its binding"
+        )
     if EVERY_GROUP in groups:
-        return (
+        return gettext(
             "every group asked to take a snapshot: more rows were written at once than are sent one by one, or the "
             "written rows are not known"
         )
-    return (
-        f"{format_count(len(groups), 'group')} asked to take a snapshot: more than {limit()} rows were written at once"
-    )
+    return ngettext(
+        "%(count)s group asked to take a snapshot: more than %(limit)s rows were written at once",
+        "%(count)s groups asked to take a snapshot: more than %(limit)s rows were written at once",
+        len(groups),
+    ) % {"count": len(groups), "limit": limit()}
 
 
 def limit() -> str:
@@ -37,7 +41,9 @@ def is_concerned(group: str, groups: Collection[str]) -> bool:
 def list_groups(groups: Collection[str], shown: int = 6) -> str:
     """Return the names of groups; if there are many, only the first."""
     if EVERY_GROUP in groups:
-        return "every group"
+        return gettext("every group")
     names = list(groups)
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
+    listed = ", ".join(names[:shown])
+    if len(names) <= shown:
+        return listed
+    return gettext("%(names)s and %(count)s more") % {"names": listed, "count": len(names) - shown}

@@ -9,6 +9,8 @@ from datetime import datetime
 
 from django.db.models import Q, QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from declbind.models import Block, Connection, Node
 
@@ -20,15 +22,20 @@ from .stored import read_subscriptions
 PAGE_ROWS = 100
 #: Why a subscription ended, by the reason in the table of connections.
 ENDS = {
-    "permission": "the user may no longer view the rows",
-    "disabled": "the binding was disabled",
-    "removed": "the binding was removed",
-    "changed": "the groups of the binding were changed",
-    "client": "the client unsubscribed",
-    "closed": "the connection was closed",
-    "resync": "events were missed, and the client was asked to take a snapshot",
+    "permission": _("the user may no longer view the rows"),
+    "disabled": _("the binding was disabled"),
+    "removed": _("the binding was removed"),
+    "changed": _("the groups of the binding were changed"),
+    "client": _("the client unsubscribed"),
+    "closed": _("the connection was closed"),
+    "resync": _("events were missed, and the client was asked to take a snapshot"),
 }
-_LOGINS = {"": "nothing", "session": "a session", "token": "a token", "scope": "middleware of the project"}
+_LOGINS = {
+    "": _("nothing"),
+    "session": _("a session"),
+    "token": _("a token"),
+    "scope": _("middleware of the project"),
+}
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,7 @@ class ListedSubscription:
     @property
     def end(self) -> str:
         """Return why it ended in words; "" while it lasts."""
-        return ENDS.get(self.reason, self.reason) if self.until is not None else ""
+        return str(ENDS.get(self.reason, self.reason)) if self.until is not None else ""
 
     def covers(self, offset: int) -> bool:
         """Return whether an event lies in the subscription's range."""
@@ -78,12 +85,14 @@ class ListedConnection:
     @property
     def who(self) -> str:
         """Return the user's name, or "anonymous"."""
-        return self.username or (f"user {self.user_pk}" if self.user_pk else "anonymous")
+        if self.username:
+            return self.username
+        return gettext("user %(key)s") % {"key": self.user_pk} if self.user_pk else gettext("anonymous")
 
     @property
     def login(self) -> str:
         """Return how the user was identified, in words."""
-        return _LOGINS.get(self.credential, self.credential)
+        return str(_LOGINS.get(self.credential, self.credential))
 
     @property
     def current_subscriptions(self) -> tuple[ListedSubscription, ...]:

@@ -10,18 +10,21 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from declbind.core.spec import ACTIONS
+from django.utils.translation import gettext
+
+from declbind.core.spec import ACTIONS, BindingSpec
 
 from .comparison import Consequence, compare
 from .meaning import Meaning, read_meaning
 from .record_words import (
     CAPTURES_ALL,
-    DEEDS,
+    MAY,
+    MAY_FOR_OWN_ROWS,
+    SUBSCRIBES_ALL,
     any_of,
     audience_in_words,
     condition_in_words,
     related_in_words,
-    retention_in_words,
     values_as_json,
 )
 
@@ -44,26 +47,33 @@ def consequences(
     all fields are sent, or sensitive ones are.
     """
     if new is None:
-        return (Consequence("-", "is removed: for clients, the stream no longer exists"),)
+        return (Consequence("-", gettext("is removed: for clients, the stream no longer exists")),)
     before = read_meaning(old, held)
     after = read_meaning(new, [name for name in held if name not in accepted])
     if after is None:
-        return (Consequence("~", "cannot be read, so its effects are unknown", widens=True, opens=frozenset(ACTIONS)),)
+        text = gettext("cannot be read, so its effects are unknown")
+        return (Consequence("~", text, widens=True, opens=frozenset(ACTIONS)),)
     if old is None:
-        off = "" if after.spec.enabled else ", disabled"
-        first = Consequence("+", f"is a new binding of {after.label}{off}", key="model")
+        text = (
+            gettext("is a new binding of %(model)s")
+            if after.spec.enabled
+            else gettext("is a new binding of %(model)s, disabled")
+        )
+        first = Consequence("+", text % {"model": after.label}, key="model")
         return (first, *_close_unless(after.spec.enabled, _describe(after)))
     if not after.spec.enabled:
         found = list(compare(before, after)) if before is not None else []
         if before is None or before.spec.enabled:
-            found.insert(0, Consequence("-", "is disabled: for clients, the stream does not exist", key="enabled"))
+            text = gettext("is disabled: for clients, the stream does not exist")
+            found.insert(0, Consequence("-", text, key="enabled"))
         return _close_unless(False, found) or _say_the_same(old, new)
     if before is None or before.problems or not before.spec.enabled or not in_force:
-        why = "disabled" if before is not None and not before.spec.enabled else "not valid"
-        return (
-            Consequence("+", f"comes into force (it was {why})", True, "enabled", after.open_actions),
-            *_describe(after),
+        text = (
+            gettext("comes into force (it was disabled)")
+            if before is not None and not before.spec.enabled
+            else gettext("comes into force (it was not valid)")
         )
+        return (Consequence("+", text, True, "enabled", after.open_actions), *_describe(after))
     return tuple(compare(before, after)) or _say_the_same(old, new)
 
 
@@ -79,7 +89,7 @@ def _close_unless(is_open: bool, found: Iterable[Consequence]) -> tuple[Conseque
 def _say_the_same(old: Mapping[str, object], new: Mapping[str, object]) -> tuple[Consequence, ...]:
     if json.dumps(old, sort_keys=True, default=str) == json.dumps(new, sort_keys=True, default=str):
         return ()
-    return (Consequence("~", "has the same meaning, written differently"),)
+    return (Consequence("~", gettext("has the same meaning, written differently")),)
 
 
 # One record, whole ----------------------------------------------------------------------------------------------------
@@ -88,44 +98,67 @@ def _say_the_same(old: Mapping[str, object], new: Mapping[str, object]) -> tuple
 def _describe(after: Meaning) -> Iterator[Consequence]:
     """Describe everything that a new record opens. The parts with ``widens`` require confirmation."""
     spec = after.spec
-    if spec.outbound:
-        text = ", ".join(after.sends) or "no field, only that a row changed and its key"
-        later = ", and fields that are added to the model later" if after.is_open else ""
-        yield Consequence("+", f"sends {text}{later}", spec.is_open, "fields", after.reading)
-    elif after.is_open:
-        yield Consequence(
-            "+", "binds all fields, and fields that are added to the model later", True, "fields", after.reading
-        )
+    if spec.outbound or after.is_open:
+        yield Consequence("+", _fields_in_words(after), spec.is_open or not spec.outbound, "fields", after.reading)
     if spec.sensitive:
-        text = f"exposes sensitive fields: {', '.join(spec.sensitive)}"
+        text = gettext("exposes sensitive fields: %(names)s") % {"names": ", ".join(spec.sensitive)}
         yield Consequence("+", text, True, "sensitive", after.reading)
     for action in ACTIONS:
         rule = after.rule(action)
         if rule is not False:
-            own = ", own rows only" if spec.scope else ""
-            text = f"{audience_in_words(rule)} may {DEEDS[action]}{own}"
+            text = (MAY_FOR_OWN_ROWS if spec.scope else MAY)[action] % {"who": audience_in_words(rule)}
             yield Consequence("+", text, rule is True, "permissions", frozenset({action}))
     if after.accepts and not (after.rule("create") is False and after.rule("update") is False):
-        yield Consequence("+", f"accepts {', '.join(after.accepts)} from clients", key="writable", opens=after.writing)
-    if spec.groups:
-        yield Consequence("~", f"groups rows by {', '.join(spec.groups)}", key="groups")
-    for name, value in spec.where.items():
-        yield Consequence("-", f"only rows where {condition_in_words(name, values_as_json(value))}", key="where")
-    for name, source in spec.scope.items():
-        yield Consequence("-", f"each user is limited to their own rows: {name} is {source}", key="scope")
-    for name, related in spec.relate.items():
-        yield Consequence("-", f"clients choose for {name} {related_in_words(related)}", key="relate")
+        text = gettext("accepts %(names)s from clients") % {"names": ", ".join(after.accepts)}
+        yield Consequence("+", text, key="writable", opens=after.writing)
+    yield from _describe_rows(spec)
     if spec.auto_subscribe:
-        text = "subscribes new connections automatically"
-        yield Consequence("+", text, key="auto_subscribe", opens=after.reading)
+        yield Consequence("+", str(SUBSCRIBES_ALL), key="auto_subscribe", opens=after.reading)
     if spec.serializer != "default":
-        yield Consequence("~", f"data is made by {spec.serializer}", key="serializer")
+        text = gettext("data is made by %(serializer)s") % {"serializer": spec.serializer}
+        yield Consequence("~", text, key="serializer")
     if spec.outbound and spec.capture == "triggers":
-        yield Consequence("+", CAPTURES_ALL, key="capture")
+        yield Consequence("+", str(CAPTURES_ALL), key="capture")
     if spec.outbound and spec.retention is not None:
-        yield Consequence("-", f"keeps values in the log {retention_in_words(spec.retention)}", key="retention")
+        text = gettext("keeps values in the log for %(seconds)s s") % {"seconds": spec.retention}
+        yield Consequence("-", text, key="retention")
     if spec.outbound and spec.also:
-        yield Consequence("+", f"is sent again when {any_of(spec.also)} changes", key="also", opens=after.reading)
+        text = gettext("is sent again when %(relations)s changes") % {"relations": any_of(spec.also)}
+        yield Consequence("+", text, key="also", opens=after.reading)
+
+
+def _fields_in_words(after: Meaning) -> str:
+    if not after.spec.outbound:
+        return gettext("binds all fields, and fields that are added to the model later")
+    names = {"names": ", ".join(after.sends)}
+    if after.is_open:
+        return (
+            gettext("sends %(names)s, and fields that are added to the model later") % names
+            if after.sends
+            else gettext(
+                "sends no field, only that a row changed and its key, and fields that are added to the model later"
+            )
+        )
+    return (
+        gettext("sends %(names)s") % names
+        if after.sends
+        else gettext("sends no field, only that a row changed and its key")
+    )
+
+
+def _describe_rows(spec: BindingSpec) -> Iterator[Consequence]:
+    if spec.groups:
+        text = gettext("groups rows by %(templates)s") % {"templates": ", ".join(spec.groups)}
+        yield Consequence("~", text, key="groups")
+    for name, value in spec.where.items():
+        condition = condition_in_words(name, values_as_json(value))
+        yield Consequence("-", gettext("only rows where %(condition)s") % {"condition": condition}, key="where")
+    for name, source in spec.scope.items():
+        text = gettext("each user is limited to their own rows: %(condition)s")
+        yield Consequence("-", text % {"condition": condition_in_words(name, [source])}, key="scope")
+    for name, related in spec.relate.items():
+        text = gettext("clients choose for %(field)s %(rows)s") % {"field": name, "rows": related_in_words(related)}
+        yield Consequence("-", text, key="relate")
 
 
 __all__ = ["Consequence", "consequences", "in_words"]

@@ -8,15 +8,21 @@ SQLSTATE for PostgreSQL, the error number for MySQL and MariaDB, the result code
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from django.db import Error as DjangoDatabaseError
 from django.db import IntegrityError, InterfaceError, connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from declbind.models import BindingRecord, Configuration
 from declbind.outbound.memory_databases import describe_memory
+
+if TYPE_CHECKING:
+    from django.utils.functional import _StrPromise as Text
 
 Kind = Literal[
     "collision",
@@ -136,40 +142,44 @@ class DatabaseFault:
     def outcome(self) -> str:
         """Return a sentence on whether the edit that failed with this fault was stored."""
         if self.is_certain:
-            return "Nothing was stored."
-        return "It is not known whether the edit was stored; check the binding before you repeat it."
+            return gettext("Nothing was stored.")
+        return gettext("It is not known whether the edit was stored; check the binding before you repeat it.")
 
 
 #: What happened, by kind.
-_TEXTS: dict[Kind, str] = {
-    "collision": "Another transaction changed the same rows in {where} at the same time: {said}.",
-    "locked": "Another connection holds a lock in {where} and did not release it in time: {said}.",
-    "timeout": "A statement took longer than the time limit of {where}: {said}.",
-    "missing": "A table or column is missing in {where}: {said}.",
-    "read-only": "The connection to {where} only reads and cannot write: {said}.",
-    "forbidden": "{user!r} lacks a privilege in {where}: {said}.",
-    "unreachable": "The connection to {where} could not be made, or was lost: {said}.",
-    "full": "There is no space left in {where}: {said}.",
-    "damaged": "The data of {where} cannot be read: {said}.",
-    "duplicate": "A row with the same key exists already in {where}: {said}.",
-    "reference": "A row refers to one that does not exist in {where}: {said}.",
-    "constraint": "A row breaks a constraint of {where}: {said}.",
-    "other": "{where} reported an error ({exception}: {said}).",
+_TEXTS: Mapping[Kind, Text] = {
+    "collision": _("Another transaction changed the same rows in %(where)s at the same time: %(said)s."),
+    "locked": _("Another connection holds a lock in %(where)s and did not release it in time: %(said)s."),
+    "timeout": _("A statement took longer than the time limit of %(where)s: %(said)s."),
+    "missing": _("A table or column is missing in %(where)s: %(said)s."),
+    "read-only": _("The connection to %(where)s only reads and cannot write: %(said)s."),
+    "forbidden": _("%(user)r lacks a privilege in %(where)s: %(said)s."),
+    "unreachable": _("The connection to %(where)s could not be made, or was lost: %(said)s."),
+    "full": _("There is no space left in %(where)s: %(said)s."),
+    "damaged": _("The data of %(where)s cannot be read: %(said)s."),
+    "duplicate": _("A row with the same key exists already in %(where)s: %(said)s."),
+    "reference": _("A row refers to one that does not exist in %(where)s: %(said)s."),
+    "constraint": _("A row breaks a constraint of %(where)s: %(said)s."),
+    "other": _("%(where)s reported an error (%(exception)s: %(said)s)."),
 }
-_CONCURRENT_EDIT = "Another user edited the configuration in {where} at the same time: {said}."
+_CONCURRENT_EDIT = _("Another user edited the configuration in %(where)s at the same time: %(said)s.")
 #: How to correct it, for the kinds whose action does not depend on the database.
-_ACTIONS: dict[Kind, str] = {
-    "collision": "Try again.",
-    "timeout": "Try again when the database is less busy, or raise the limit.",
-    "forbidden": "Grant it to the user that DATABASES names, then try again.",
-    "full": "Free some space, then try again.",
-    "damaged": "Check the disk and restore the database from a backup.",
-    "duplicate": "Trying again does not help: check the row and the constraint in the message. If the database "
-    "generates the key, as after a restore, `manage.py sqlsequencereset` corrects it.",
-    "reference": "If a user was deleted meanwhile, log in again and repeat the edit. Otherwise restore the missing "
-    "row, or the relation that was changed by hand.",
-    "constraint": "Compare the table with the migrations: a trigger or a constraint of your own may refuse the row.",
-    "other": "Check the logs of the database and of this process.",
+_ACTIONS: Mapping[Kind, Text] = {
+    "collision": _("Try again."),
+    "timeout": _("Try again when the database is less busy, or raise the limit."),
+    "forbidden": _("Grant it to the user that DATABASES names, then try again."),
+    "full": _("Free some space, then try again."),
+    "damaged": _("Check the disk and restore the database from a backup."),
+    "duplicate": _(
+        "Trying again does not help: check the row and the constraint in the message. If the database generates the "
+        "key, as after a restore, `manage.py sqlsequencereset` corrects it."
+    ),
+    "reference": _(
+        "If a user was deleted meanwhile, log in again and repeat the edit. Otherwise restore the missing row, or the "
+        "relation that was changed by hand."
+    ),
+    "constraint": _("Compare the table with the migrations: a trigger or a constraint of your own may refuse the row."),
+    "other": _("Check the logs of the database and of this process."),
 }
 
 
@@ -182,14 +192,14 @@ def describe_fault(error: DjangoDatabaseError, using: str) -> DatabaseFault:
     """
     kind = _kind_of(error, using)
     is_concurrent_edit = kind == "duplicate" and _is_configuration(error)
-    text = (_CONCURRENT_EDIT if is_concurrent_edit else _TEXTS[kind]).format(
-        where=_place_of(using),
-        said=" ".join(str(error).split()).rstrip("."),
-        user=connections[using].settings_dict.get("USER") or "the process",
-        exception=type(error).__name__,
-    )
+    text = (_CONCURRENT_EDIT if is_concurrent_edit else _TEXTS[kind]) % {
+        "where": _place_of(using),
+        "said": " ".join(str(error).split()).rstrip("."),
+        "user": connections[using].settings_dict.get("USER") or gettext("the process"),
+        "exception": type(error).__name__,
+    }
     text = f"{text[0].upper()}{text[1:]}"
-    action = "Try again." if is_concurrent_edit else _action_of(kind, using)
+    action = gettext("Try again.") if is_concurrent_edit else _action_of(kind, using)
     return DatabaseFault(kind, text, action, is_certain=kind != "unreachable")
 
 
@@ -204,7 +214,7 @@ def _action_of(kind: Kind, using: str) -> str:
         case "unreachable":
             return _connect_action(using)
         case _:
-            return _ACTIONS[kind]
+            return str(_ACTIONS[kind])
 
 
 def failed_alias(error: DjangoDatabaseError, default: str) -> str:
@@ -270,39 +280,46 @@ def _place_of(using: str) -> str:
     options = connection.settings_dict
     where = str(options.get("NAME") or "")
     if options.get("HOST"):
-        where = f"{where} at {options['HOST']}" + (f":{options['PORT']}" if options.get("PORT") else "")
-    return f"database {using!r} ({connection.display_name}{', ' if where else ''}{where})"
+        host = f"{options['HOST']}:{options['PORT']}" if options.get("PORT") else options["HOST"]
+        where = gettext("%(database)s at %(host)s") % {"database": where, "host": host}
+    details = ", ".join(filter(None, (connection.display_name, where)))
+    return gettext("database %(alias)r (%(details)s)") % {"alias": using, "details": details}
 
 
 def _unlock_action(using: str) -> str:
     if connections[using].vendor != "sqlite":
-        return "Try again. If it lasts, look for a transaction that was left open."
-    action = "Try again when the other program is done. If it lasts, look for a transaction that was left open."
+        return gettext("Try again. If it lasts, look for a transaction that was left open.")
     options = connections[using].settings_dict.get("OPTIONS") or {}
     if str(options.get("transaction_mode") or "DEFERRED").upper() == "DEFERRED":
-        action += ' Set OPTIONS["transaction_mode"] = "IMMEDIATE", so that transactions wait for each other.'
-    return action
+        return gettext(
+            "Try again when the other program is done. If it lasts, look for a transaction that was left open. Set "
+            'OPTIONS["transaction_mode"] = "IMMEDIATE", so that transactions wait for each other.'
+        )
+    return gettext("Try again when the other program is done. If it lasts, look for a transaction that was left open.")
 
 
 def _migrate_action(using: str) -> str:
     if in_memory := describe_memory(using):
-        return in_memory
+        return str(in_memory)
     own = router.db_for_write(BindingRecord)
     if using != own and not router.allow_migrate_model(using, BindingRecord):
-        return f"declbind's tables are in database {own!r}: name that one with --database."
-    return f"Run `manage.py migrate --database {using}`."
+        text = gettext("declbind's tables are in database %(database)r: name that one with --database.")
+        return text % {"database": own}
+    return gettext("Run `manage.py migrate --database %(database)s`.") % {"database": using}
 
 
 def _connect_action(using: str) -> str:
     if connections[using].vendor == "sqlite":
-        return "Check that its folder exists and that the process may open the file."
-    return f"Check that the server is running and that DATABASES[{using!r}] is correct, then try again."
+        return gettext("Check that its folder exists and that the process may open the file.")
+    text = gettext("Check that the server is running and that DATABASES[%(database)r] is correct, then try again.")
+    return text % {"database": using}
 
 
 def _write_action(using: str) -> str:
     if connections[using].vendor == "sqlite":
-        return "Let the process write to the file and to its folder, in which SQLite keeps its journal."
-    return (
-        f"Let DATABASES[{using!r}] lead to the primary server and not to a replica, and end the read-only mode of the "
-        "server, the database or the user."
+        return gettext("Let the process write to the file and to its folder, in which SQLite keeps its journal.")
+    text = gettext(
+        "Let DATABASES[%(database)r] lead to the primary server and not to a replica, and end the read-only mode of "
+        "the server, the database or the user."
     )
+    return text % {"database": using}

@@ -11,6 +11,7 @@ from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext, ngettext
 
 from declbind import checks
 from declbind.conf import settings
@@ -24,7 +25,7 @@ from declbind.registry import load_configuration
 from . import surroundings, unseen
 from .finding import Finding, Level
 from .limits import limited_queries
-from .output import format_count
+from .old_code import Present, describe_old_writer
 from .ping import ping
 from .withheld import load_withheld
 
@@ -45,6 +46,7 @@ def examine(using: str, seconds: float | None = None) -> list[Finding]:
     parts: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
         ("settings", _settings),
         ("application", surroundings.find_application),
+        ("server", _server),
         ("classes", surroundings.find_classes),
         ("database", lambda: _database(using)),
         ("channel layer", _channel_layer),
@@ -57,6 +59,7 @@ def examine(using: str, seconds: float | None = None) -> list[Finding]:
             ("snapshots", lambda: surroundings.find_large_groups(using)),
             ("files", lambda: surroundings.find_changed_files(using)),
             ("processes", lambda: _processes(using)),
+            ("code", lambda: _code(using)),
             ("errors", lambda: _errors(using)),
         ]
     for name, part in parts:
@@ -71,8 +74,8 @@ def _guarded(name: str, part: Callable[[], Iterable[Finding]], using: str, deadl
             Finding(
                 name,
                 "bad",
-                "Not examined: the examinations before it took all of the time.",
-                "Run it again, or run `manage.py declbind doctor`, which has no time limit.",
+                gettext("Not examined: the examinations before it took all of the time."),
+                gettext("Run it again, or run `manage.py declbind doctor`, which has no time limit."),
             )
         ]
     try:
@@ -81,7 +84,8 @@ def _guarded(name: str, part: Callable[[], Iterable[Finding]], using: str, deadl
         with limited_queries(using, left):
             return list(part())
     except Exception as error:  # A failing examination must not stop the others.
-        return [Finding(name, "bad", f"Could not be examined: {type(error).__name__}: {error}".strip())]
+        text = gettext("Could not be examined: %(error)s") % {"error": f"{type(error).__name__}: {error}"}
+        return [Finding(name, "bad", text.strip())]
 
 
 def _migrations(using: str) -> Iterator[Finding]:
@@ -89,39 +93,57 @@ def _migrations(using: str) -> Iterator[Finding]:
     targets = [key for key in executor.loader.graph.leaf_nodes() if key[0] == "declbind"]
     missing = [migration.name for migration, _ in executor.migration_plan(targets) if migration.app_label == "declbind"]
     if missing:
+        text = ngettext(
+            "Database %(database)r lacks %(count)s migration: %(names)s.",
+            "Database %(database)r lacks %(count)s migrations: %(names)s.",
+            len(missing),
+        )
         yield Finding(
             "migrations",
             "bad",
-            f"Database {using!r} lacks {format_count(len(missing), 'migration')}: {', '.join(missing)}.",
-            f"Run `manage.py migrate --database {using}`.",
+            text % {"database": using, "count": len(missing), "names": ", ".join(missing)},
+            gettext("Run `manage.py migrate --database %(database)s`.") % {"database": using},
         )
     else:
-        yield Finding("migrations", "ok", f"Database {using!r} is up to date.")
+        yield Finding("migrations", "ok", gettext("Database %(database)r is up to date.") % {"database": using})
 
 
 def _settings() -> Iterator[Finding]:
-    messages = [*checks.check_settings(), *checks.check_installation(), *checks.check_sessions()]
+    messages = [
+        *checks.check_settings(), *checks.check_installation(), *checks.check_sessions(), *checks.check_tokens(),
+        *checks.check_tenants(),
+    ]  # fmt: skip
     for message in messages:
         level: Level = "bad" if message.is_serious() else "note"
         yield Finding("settings", level, f"{message.id}: {message.msg}", message.hint or "")
     if not messages:
-        yield Finding("settings", "ok", "DECLBIND is valid.")
+        yield Finding("settings", "ok", gettext("DECLBIND is valid."))
     if django_settings.DEBUG:
         yield Finding(
             "debug",
             "note",
-            "DEBUG is on: each database connection of each process keeps its last 9000 statements in memory.",
-            "Turn DEBUG off in long-running processes.",
+            gettext("DEBUG is on: each database connection of each process keeps its last 9000 statements in memory."),
+            gettext("Turn DEBUG off in long-running processes."),
         )
+
+
+def _server() -> Iterator[Finding]:
+    """Yield what is known of the options of the ASGI server, without asking one."""
+    for message in [*checks.check_message_size(), *checks.check_origins()]:
+        yield Finding("server", "note", f"{message.id}: {message.msg}", message.hint or "")
 
 
 def _database(using: str) -> Iterator[Finding]:
     connection = connections[using]
     if in_memory := describe_memory(using):
-        yield Finding("database", "bad", in_memory, 'Set DATABASES to a file, such as BASE_DIR / "db.sqlite3".')
+        advice = gettext('Set DATABASES to a file, such as BASE_DIR / "db.sqlite3".')
+        yield Finding("database", "bad", str(in_memory), advice)
         return
+    for message in checks.check_pool():
+        yield Finding("database", "note", f"{message.id}: {message.msg}", message.hint or "")
     if connection.vendor != "sqlite":
-        yield Finding("database", "ok", f"Database {using!r} is {connection.display_name}.")
+        text = gettext("Database %(database)r is %(product)s.")
+        yield Finding("database", "ok", text % {"database": using, "product": connection.display_name})
         return
     with connection.cursor() as cursor:
         cursor.execute("PRAGMA journal_mode")
@@ -130,31 +152,36 @@ def _database(using: str) -> Iterator[Finding]:
         yield Finding(
             "SQLite journal",
             "bad",
-            f"The journal mode is {journal!r}: readers and the writer wait for each other.",
-            'Set OPTIONS["init_command"] = "PRAGMA journal_mode=WAL;" in DATABASES.',
+            gettext("The journal mode is %(mode)r: readers and the writer wait for each other.") % {"mode": journal},
+            gettext('Set OPTIONS["init_command"] = "PRAGMA journal_mode=WAL;" in DATABASES.'),
         )
     mode = connection.settings_dict.get("OPTIONS", {}).get("transaction_mode") or "DEFERRED"
     if str(mode).upper() == "DEFERRED":
         yield Finding(
             "SQLite transactions",
             "bad",
-            'Transactions are DEFERRED: one that reads and then writes fails at once with "database is locked" when '
-            "another has written meanwhile, whatever the timeout.",
-            'Set OPTIONS["transaction_mode"] = "IMMEDIATE" in DATABASES.',
+            gettext(
+                'Transactions are DEFERRED: one that reads and then writes fails at once with "database is locked" '
+                "when another has written meanwhile, whatever the timeout."
+            ),
+            gettext('Set OPTIONS["transaction_mode"] = "IMMEDIATE" in DATABASES.'),
         )
     if journal == "wal" and str(mode).upper() != "DEFERRED":
-        yield Finding("database", "ok", f"Database {using!r} is SQLite with WAL and {str(mode).upper()} transactions.")
+        text = gettext("Database %(database)r is SQLite with WAL and %(mode)s transactions.")
+        yield Finding("database", "ok", text % {"database": using, "mode": str(mode).upper()})
 
 
 def _channel_layer() -> Iterator[Finding]:
     config = relay.layer_config()
     if config is None or not relay.carries_doorbell():
-        which = "There is no channel layer" if config is None else "The in-memory layer reaches no other process"
-        yield Finding(
-            "channel layer",
-            "ok",
-            f"{which}: other processes read the log every {settings.POLL_SECONDS:g} s.",
+        text = (
+            gettext("There is no channel layer: other processes read the log every %(seconds)s s.")
+            if config is None
+            else gettext(
+                "The in-memory layer reaches no other process: other processes read the log every %(seconds)s s."
+            )
         )
+        yield Finding("channel layer", "ok", text % {"seconds": f"{settings.POLL_SECONDS:g}"})
         return
     for message in checks.check_channel_layer():
         yield Finding("channel layer", "bad", f"{message.id}: {message.msg}", message.hint or "")
@@ -162,23 +189,30 @@ def _channel_layer() -> Iterator[Finding]:
     try:
         ping()
     except Exception as error:
+        text = gettext(
+            "%(layer)s does not answer (%(error)s): nothing is lost, but other processes learn of a change up to "
+            "%(seconds)s s later."
+        )
+        words = {"error": f"{type(error).__name__}: {error}", "seconds": f"{settings.POLL_SECONDS:g}"}
         yield Finding(
             "channel layer",
             "bad",
-            f"{backend} does not answer ({type(error).__name__}: {error}): nothing is lost, but other processes learn "
-            f"of a change up to {settings.POLL_SECONDS:g} s later.",
-            "Start the server behind CHANNEL_LAYERS, or correct its address.",
+            text % {"layer": backend, **words},
+            gettext("Start the server behind CHANNEL_LAYERS, or correct its address."),
         )
     else:
-        yield Finding("channel layer", "ok", f"{backend} answers.")
+        yield Finding("channel layer", "ok", gettext("%(layer)s answers.") % {"layer": backend})
     if backend == checks.CORE_LAYER:
+        text = gettext(
+            "%(layer)s silently drops messages when %(capacity)s wait in a process. declbind loses nothing, but your "
+            "own consumers may."
+        )
         capacity = (config.get("CONFIG") or {}).get("capacity", 100)
         yield Finding(
             "channel layer",
             "note",
-            f"{backend} silently drops messages when {capacity} wait in a process. declbind loses nothing, "
-            "but your own consumers may.",
-            'Raise CONFIG["capacity"], or use channels_redis.pubsub.RedisPubSubChannelLayer.',
+            text % {"layer": backend, "capacity": capacity},
+            gettext('Raise CONFIG["capacity"], or use channels_redis.pubsub.RedisPubSubChannelLayer.'),
         )
 
 
@@ -189,20 +223,19 @@ def _bindings(using: str) -> Iterator[Finding]:
             yield Finding(
                 "binding",
                 "bad",
-                f"{entry.where} is left out: {problem.message}",
-                "Correct or disable it; `manage.py declbind check` lists all problems.",
+                gettext("%(place)s is left out: %(problem)s") % {"place": entry.where, "problem": problem.message},
+                gettext("Correct or disable it; `manage.py declbind check` lists all problems."),
             )
     for stream, binding in registry.by_stream.items():
         held = binding.held_names()
         if held:
-            yield Finding(
-                "binding",
-                "note",
-                f"{stream}: {binding.model_class()._meta.label} got {', '.join(held)} later, which is not sent until "
-                "it is accepted.",
-                f"Accept this on the binding's page, or run `manage.py declbind accept {stream}`.",
-            )
-    yield Finding("bindings", "ok", f"{format_count(len(registry.by_stream), 'binding')} in force.")
+            text = gettext("%(stream)s: %(model)s got %(fields)s later, which is not sent until it is accepted.")
+            advice = gettext("Accept this on the binding's page, or run `manage.py declbind accept %(stream)s`.")
+            words = {"stream": stream, "model": binding.model_class()._meta.label, "fields": ", ".join(held)}
+            yield Finding("binding", "note", text % words, advice % words)
+    count = len(registry.by_stream)
+    text = ngettext("%(count)s binding in force.", "%(count)s bindings in force.", count)
+    yield Finding("bindings", "ok", text % {"count": count})
 
 
 def _capture(using: str) -> Iterator[Finding]:
@@ -210,20 +243,16 @@ def _capture(using: str) -> Iterator[Finding]:
     for stream, gap in unseen.faulty_streams(using):
         faults.setdefault(gap, []).append(stream)
     for gap, streams in faults.items():
-        yield Finding("capture", "bad", f"{', '.join(streams)}: not captured: {gap.text}", gap.action)
+        text = gettext("%(streams)s: not captured: %(gap)s")
+        yield Finding("capture", "bad", text % {"streams": ", ".join(streams), "gap": gap.text}, gap.action)
     left_over = [state.table for state in upkeep.load_states(using) if state.state == "left over"]
     if left_over:
-        yield Finding(
-            "capture",
-            "note",
-            f"Triggers that no binding uses are installed on {', '.join(left_over)}.",
-            unseen.INSTALL,
-        )
+        text = gettext("Triggers that no binding uses are installed on %(tables)s.")
+        yield Finding("capture", "note", text % {"tables": ", ".join(left_over)}, str(unseen.INSTALL))
     held_back = load_withheld(using)
     for stream, text in held_back.items():
-        yield Finding(
-            "secrets", "bad", f"{stream}: {text}", "The values are not sent to anyone. Correct the code or the record."
-        )
+        advice = gettext("The values are not sent to anyone. Correct the code or the record.")
+        yield Finding("secrets", "bad", f"{stream}: {text}", advice)
     broken = [fault for fault in find_faults() if fault.seam.concerns != "none"]
     for seam_fault in broken:
         yield Finding("capture", "bad", seam_fault.text, seam_fault.action)
@@ -231,21 +260,23 @@ def _capture(using: str) -> Iterator[Finding]:
         yield Finding(
             "capture",
             "note",
-            "What fixtures write is not captured, because CAPTURE_RAW is off.",
-            'Set DECLBIND["CAPTURE_RAW"] = True, or announce the rows with declbind.touch(queryset) after loaddata.',
+            gettext("What fixtures write is not captured, because CAPTURE_RAW is off."),
+            str(unseen.CAPTURE_FIXTURES),
         )
     if not (faults or broken):
-        yield Finding("capture", "ok", "The bindings capture the writes that they are meant to capture.")
+        text = gettext("The bindings capture the writes that they are meant to capture.")
+        yield Finding("capture", "ok", text)
 
 
 def _log(using: str) -> Iterator[Finding]:
     head = log.load_head(using)
-    kept = head.offset - head.min_offset + 1
-    yield Finding(
-        "log",
-        "ok",
-        f"Epoch {head.epoch}, offset {head.offset}, the oldest event kept is {head.min_offset} ({kept} in all).",
-    )
+    text = gettext("Epoch %(epoch)s, offset %(offset)s, the oldest event kept is %(oldest)s (%(count)s in all).") % {
+        "epoch": head.epoch,
+        "offset": head.offset,
+        "oldest": head.min_offset,
+        "count": head.offset - head.min_offset + 1,
+    }
+    yield Finding("log", "ok", text)
     # If ids are the offsets, readers stop at a trigger's mark until it has been converted to events.
     sequenced = history.needs_sequencer(using)
     unread = Q(seq__isnull=True) if sequenced else Q(kind=Event.MARK)
@@ -253,26 +284,39 @@ def _log(using: str) -> Iterator[Finding]:
     oldest = waiting.order_by("id").values_list("created_at", flat=True).first()
     if oldest is None:
         if sequenced:
-            yield Finding("sequencer", "ok", "Every event has its number.")
+            yield Finding("sequencer", "ok", gettext("Every event has its number."))
         return
-    what = format_count(
-        waiting.count(), "event" if sequenced else "note of a trigger", "" if sequenced else "notes of triggers"
-    )
     age = (timezone.now() - oldest).total_seconds()
-    late = age > PATIENCE_SECONDS
-    holder = sessions.describe_holders(using) if late else ""
+    text = _waiting(waiting.count(), age, are_events=sequenced)
+    if age <= PATIENCE_SECONDS:
+        yield Finding("sequencer", "ok", text)
+        return
+    holder = sessions.describe_holders(using)
     action = (
-        "End that session: `SELECT pg_terminate_backend(pid)`."
+        gettext("End that session: `SELECT pg_terminate_backend(pid)`.")
         if holder
-        else "No process numbers the log, so clients receive nothing. Run an ASGI process, or "
-        "`manage.py declbind relay`."
+        else gettext(
+            "No process numbers the log, so clients receive nothing. Run an ASGI process, or "
+            "`manage.py declbind relay`."
+        )
     )
-    yield Finding(
-        "sequencer",
-        "bad" if late else "ok",
-        f"{what} without a number, the oldest for {age:.0f} s. {holder}".strip(),
-        action if late else "",
-    )
+    yield Finding("sequencer", "bad", f"{text} {holder}".strip(), action)
+
+
+def _waiting(count: int, age: float, *, are_events: bool) -> str:
+    if are_events:
+        text = ngettext(
+            "%(count)s event without a number, the oldest for %(seconds)s s.",
+            "%(count)s events without a number, the oldest for %(seconds)s s.",
+            count,
+        )
+    else:
+        text = ngettext(
+            "%(count)s note of a trigger without a number, the oldest for %(seconds)s s.",
+            "%(count)s notes of triggers without a number, the oldest for %(seconds)s s.",
+            count,
+        )
+    return text % {"count": count, "seconds": f"{age:.0f}"}
 
 
 def _processes(using: str) -> Iterator[Finding]:
@@ -282,9 +326,11 @@ def _processes(using: str) -> Iterator[Finding]:
         yield Finding(
             "processes",
             "note",
-            "No ASGI process has served a socket lately, so no client is connected. A process appears here with its "
-            "first socket.",
-            "If clients should be connected, start one, such as daphne or uvicorn, and open a page.",
+            gettext(
+                "No ASGI process has served a socket lately, so no client is connected. A process appears here with "
+                "its first socket."
+            ),
+            gettext("If clients should be connected, start one, such as daphne or uvicorn, and open a page."),
         )
         return
     configuration = Configuration.objects.using(using).filter(pk=1).first()
@@ -292,42 +338,74 @@ def _processes(using: str) -> Iterator[Finding]:
     behind = [node for node in alive if (node.generation, node.version) != (generation, version)]
     patience = timedelta(seconds=settings.HEARTBEAT_SECONDS + PATIENCE_SECONDS)
     late = configuration is not None and now - configuration.changed_at > patience
-    meaning = f"{len(alive) - len(behind)} of {format_count(len(alive), 'process', 'processes')} on version {version}"
+    one = gettext("%(process)s on %(version)s")
+    words = {
+        "current": len(alive) - len(behind),
+        "count": len(alive),
+        "version": version,
+        "others": ", ".join(one % {"process": node, "version": node.version} for node in behind),
+    }
     if behind:
-        names = ", ".join(f"{node} on {node.version}" for node in behind)
-        yield Finding(
-            "processes",
-            "bad" if late else "ok",
-            f"{meaning}; {names}.",
-            "Read their last error and restart them." if late else "",
+        text = ngettext(
+            "%(current)s of %(count)s process on version %(version)s; %(others)s.",
+            "%(current)s of %(count)s processes on version %(version)s; %(others)s.",
+            len(alive),
         )
+        advice = gettext("Read their last error and restart them.") if late else ""
+        yield Finding("processes", "bad" if late else "ok", text % words, advice)
     else:
-        yield Finding("processes", "ok", f"{meaning}.")
+        text = ngettext(
+            "%(current)s of %(count)s process on version %(version)s.",
+            "%(current)s of %(count)s processes on version %(version)s.",
+            len(alive),
+        )
+        yield Finding("processes", "ok", text % words)
     for node in alive:
-        if node.dropped:
-            yield Finding(
-                "processes",
-                "note",
-                f"{node}: {format_count(node.dropped, 'refusal or error', 'refusals and errors')} came too fast to be "
-                "recorded.",
-                'Raise DECLBIND["TRAFFIC_PER_SECOND"] to record more of them.',
-            )
-        if node.last_error:
-            yield Finding("processes", "bad", f"{node}: {node.last_error}", "Read the log of that process.")
+        yield from _process_faults(node)
+
+
+def _process_faults(node: Node) -> Iterator[Finding]:
+    if node.dropped:
+        text = ngettext(
+            "%(process)s: %(count)s refusal or error came too fast to be recorded.",
+            "%(process)s: %(count)s refusals and errors came too fast to be recorded.",
+            node.dropped,
+        )
+        advice = gettext('Raise DECLBIND["TRAFFIC_PER_SECOND"] to record more of them.')
+        yield Finding("processes", "note", text % {"process": node, "count": node.dropped}, advice)
+    if node.last_error:
+        yield Finding("processes", "bad", f"{node}: {node.last_error}", gettext("Read the log of that process."))
+
+
+def _code(using: str) -> Iterator[Finding]:
+    """Yield the processes whose code or configuration is not that of the others, with and without sockets."""
+    present = Present.load(using)
+    for process in present.processes.live:
+        # Versions are reported above, with the time that a process may take to read one.
+        if process.fault and process.version == present.processes.version:
+            yield Finding("code", "bad", f"{process.name} {process.fault}.", "Restart it with the present code.")
+    for event, age in present.find_old_writers():
+        yield Finding(
+            "code",
+            "note" if age.is_sure is None else "bad",
+            describe_old_writer(event, age),
+            "Restart it if it still runs: what it writes is sent by its old bindings, or not at all.",
+        )
 
 
 def _errors(using: str) -> Iterator[Finding]:
     recent = Traffic.objects.using(using).filter(kind=Traffic.ERROR, at__gte=timezone.now() - timedelta(hours=1))
     count = recent.count()
     if not count:
-        yield Finding("errors", "ok", "No errors in the last hour.")
+        yield Finding("errors", "ok", gettext("No errors in the last hour."))
         return
     last = recent.order_by("-id").first()
     # The message is left out, because the text of an exception may quote a row.
-    text = f"{last.stream} {last.outcome}".strip() if last else ""
-    yield Finding(
-        "errors",
-        "bad",
-        f"{format_count(count, 'error')} in the last hour, the last one: {text}",
-        "Open the live page of the admin, or read the server's log.",
+    what = f"{last.stream} {last.outcome}".strip() if last else ""
+    text = ngettext(
+        "%(count)s error in the last hour, the last one: %(error)s",
+        "%(count)s errors in the last hour, the last one: %(error)s",
+        count,
     )
+    advice = gettext("Open the live page of the admin, or read the server's log.")
+    yield Finding("errors", "bad", text % {"count": count, "error": what}, advice)

@@ -15,6 +15,7 @@ from django.apps import apps
 from django.contrib.auth.models import AnonymousUser
 from django.db import models, transaction
 from django.db.models import Model
+from django.utils.translation import gettext
 
 from declbind import tenancy
 from declbind.core.errors import ConfigError
@@ -73,7 +74,8 @@ def forget_row(label: str, pk: str, using: str) -> Erasure:
     try:
         key = model._meta.pk.to_python(pk)
     except Exception:  # A field of the project may raise anything for an invalid text.
-        raise ConfigError(f"Expected the primary key of a {label}, got {pk!r}.") from None
+        text = gettext("Expected the primary key of a %(model)s, got %(given)r.")
+        raise ConfigError(text % {"model": label, "given": pk}) from None
     sequencer.settle(using)
     with transaction.atomic(using=using):
         return _forget_rows(_family(model), encode_key(key, model._meta.pk), using, tenant)
@@ -88,7 +90,7 @@ def forget_user(user: User, using: str) -> Erasure:
         ConfigError: The user is an anonymous one, or belongs to a tenant that must be named.
     """
     if isinstance(user, AnonymousUser):
-        raise ConfigError("Expected the name or the key of a user: anonymous visitors are not stored by name.")
+        raise ConfigError(gettext("Expected the name or the key of a user: anonymous visitors are not stored by name."))
     key, name = str(user.pk), str(user.get_username())
     model = concrete_model(type(user))
     tenant = _tenant_of(model)
@@ -137,9 +139,8 @@ def _tenant_of(model: type[Model]) -> str | None:
     if not tenancy.is_on() or tenancy.is_shared(model) or (tenant is None and tenancy.may_be_shared(model)):
         return None
     if not tenant:
-        raise ConfigError(
-            f"Expected the name of a tenant with --tenant: each has a {model._meta.label} of its own with this key."
-        )
+        text = gettext("Expected the name of a tenant with --tenant: each has a %(model)s of its own with this key.")
+        raise ConfigError(text % {"model": model._meta.label})
     return tenant
 
 
@@ -194,7 +195,8 @@ def _find_model(label: str) -> type[models.Model]:
     try:
         return apps.get_model(label)
     except (LookupError, ValueError):
-        raise ConfigError(f"Expected a model as app_label.ModelName, got {label!r}: there is no such model.") from None
+        text = gettext("Expected a model as app_label.ModelName, got %(given)r: there is no such model.")
+        raise ConfigError(text % {"given": label}) from None
 
 
 def _family(model: type[models.Model]) -> list[type[models.Model]]:

@@ -3,9 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
+
+from django.utils.translation import gettext_lazy as _
 
 Level = Literal["ok", "note", "bad"]
+
+
+TITLES: Final = {
+    "SQLite journal": _("SQLite journal"),
+    "SQLite transactions": _("SQLite transactions"),
+    "application": _("application"),
+    "binding": _("binding"),
+    "bindings": _("bindings"),
+    "capture": _("capture"),
+    "channel layer": _("channel layer"),
+    "classes": _("classes"),
+    "database": _("database"),
+    "debug": _("debug"),
+    "errors": _("errors"),
+    "files": _("files"),
+    "log": _("log"),
+    "migrations": _("migrations"),
+    "processes": _("processes"),
+    "secrets": _("secrets"),
+    "sequencer": _("sequencer"),
+    "settings": _("settings"),
+    "snapshots": _("snapshots"),
+}
 
 
 @dataclass(frozen=True)
@@ -16,6 +41,11 @@ class Finding:
     level: Level
     meaning: str
     action: str = ""
+
+    @property
+    def title(self) -> str:
+        """What was examined, in words. ``name`` is the same for programs."""
+        return str(TITLES.get(self.name, self.name))
 
     @property
     def ok(self) -> bool:

@@ -9,6 +9,7 @@ from datetime import datetime
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.db.models import Max
+from django.utils.translation import gettext
 
 from declbind.core.errors import ConfigError, Problem
 from declbind.core.wording import suggest
@@ -38,7 +39,7 @@ class Step:
 
     @property
     def verb(self) -> str:
-        """Return "created", "changed" or "removed"."""
+        """Return "created", "changed" or "removed", for programs."""
         if self.after is None:
             return "removed"
         return "changed" if self.before is not None else "created"
@@ -105,10 +106,8 @@ def find_revision(stream: str, version: int, using: str) -> BindingRevision:
     versions = list(rows.values_list("version", flat=True)[:10])
     if not versions:
         raise _never_stored(stream, using)
-    raise ConfigError(
-        f"Expected a version that edited binding {stream!r}, got {version}. "
-        f"The last ones were {', '.join(map(str, versions))}."
-    )
+    text = gettext("Expected a version that edited binding %(stream)r, got %(given)s. The last ones were %(versions)s.")
+    raise ConfigError(text % {"stream": stream, "given": version, "versions": ", ".join(map(str, versions))})
 
 
 def roll_back(
@@ -127,18 +126,23 @@ def roll_back(
     """
     document = revision.definition
     if document is None:
-        raise ConfigError(
-            f"Version {revision.version} removed binding {revision.stream!r}, so there is nothing to restore. "
-            "Choose a version in which it existed, or delete the binding."
+        text = gettext(
+            "Version %(version)s removed binding %(stream)r, so there is nothing to restore. Choose a version in which "
+            "it existed, or delete the binding."
         )
+        raise ConfigError(text % {"version": revision.version, "stream": revision.stream})
     with transaction.atomic(using=using):
         record = BindingRecord.objects.using(using).select_for_update().filter(stream=revision.stream).first()
         now = record.definition() if record is not None else None
         if expected_fingerprint and (now is None or fingerprint(now) != expected_fingerprint):
-            raise ConfigError(
-                f"Another user {'changed' if now is not None else 'removed'} binding {revision.stream!r} in the "
-                "meantime. Nothing was stored; check it again."
+            text = (
+                gettext("Another user changed binding %(stream)r in the meantime. Nothing was stored; check it again.")
+                if now is not None
+                else gettext(
+                    "Another user removed binding %(stream)r in the meantime. Nothing was stored; check it again."
+                )
             )
+            raise ConfigError(text % {"stream": revision.stream})
         if now is not None and says_same(now, document):
             return None
         record = record or BindingRecord()
@@ -152,10 +156,10 @@ def roll_back(
             raise ConfigError(as_problems(error)) from error
         except IntegrityError as error:
             if now is None and BindingRecord.objects.using(using).filter(stream=revision.stream).exists():
-                raise ConfigError(
-                    f"Another user added binding {revision.stream!r} again at the same time. Nothing was stored; "
-                    "check it again."
-                ) from error
+                text = gettext(
+                    "Another user added binding %(stream)r again at the same time. Nothing was stored; check it again."
+                )
+                raise ConfigError(text % {"stream": revision.stream}) from error
             raise
     return record
 
@@ -199,5 +203,5 @@ def _step(revision: BindingRevision, before: Mapping[str, object] | None) -> Ste
 
 def _never_stored(stream: str, using: str) -> ConfigError:
     known = BindingRevision.objects.using(using).order_by().values_list("stream", flat=True).distinct()
-    near = suggest(stream, sorted(known))
-    return ConfigError([Problem("$.stream", f"No binding {stream!r} was ever stored in the database.{near}")])
+    text = gettext("No binding %(stream)r was ever stored in the database.") % {"stream": stream}
+    return ConfigError([Problem("$.stream", f"{text}{suggest(stream, sorted(known))}")])

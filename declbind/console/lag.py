@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from django.utils.translation import gettext, ngettext
+
 from declbind.models import Event, Node
 from declbind.outbound import history
 
@@ -25,9 +27,12 @@ class Lag:
     def text(self) -> str:
         """Return the lag in words."""
         if not self.events:
-            return "none"
-        count = f"over {COUNTED_EVENTS}" if self.events > COUNTED_EVENTS else str(self.events)
-        return f"{count} event{'' if self.events == 1 else 's'}, {self.seconds:.1f} s"
+            return gettext("none")
+        words = {"count": min(self.events, COUNTED_EVENTS), "seconds": f"{self.seconds:.1f}"}
+        if self.events > COUNTED_EVENTS:
+            return gettext("over %(count)s events, %(seconds)s s") % words
+        text = ngettext("%(count)s event, %(seconds)s s", "%(count)s events, %(seconds)s s", self.events)
+        return text % words
 
 
 def load_lag(node: Node, using: str) -> Lag:

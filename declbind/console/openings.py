@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from django.db.models import Model
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from declbind import record_validation
 from declbind.bindings import DJANGO_ACTIONS
@@ -30,10 +32,10 @@ EXPOSE_SENSITIVE = "declbind.expose_sensitive"
 BIND_RIGHTS_MODELS = "declbind.bind_rights_models"
 #: What a user does who opens an action, as a text that follows "may".
 DEEDS = {
-    "view": "send rows of {model}",
-    "create": "let clients create rows of {model}",
-    "update": "let clients change rows of {model}",
-    "delete": "let clients delete rows of {model}",
+    "view": _("send rows of %(model)s"),
+    "create": _("let clients create rows of %(model)s"),
+    "update": _("let clients change rows of %(model)s"),
+    "delete": _("let clients delete rows of %(model)s"),
 }
 
 
@@ -60,13 +62,14 @@ class Opening:
     def problem(self) -> Problem:
         """Return the problem for a user without any of the permissions."""
         if not self.permissions:
-            return Problem(self.path, f"Nobody may {self.deed} by a binding that is stored in the admin. {self.reason}")
-        wanted = " or ".join(map(describe_permission, self.permissions))
-        return Problem(
-            self.path,
-            f"Only users with the permission {wanted} may {self.deed.rstrip(',')}, and you do not have it. Ask a "
-            "superuser or another user who has it to make this change, or leave this as it was.",
+            text = gettext("Nobody may %(deed)s by a binding that is stored in the admin. %(reason)s")
+            return Problem(self.path, text % {"deed": self.deed, "reason": self.reason})
+        wanted = gettext(" or ").join(map(describe_permission, self.permissions))
+        text = gettext(
+            "Only users with the permission %(permissions)s may %(deed)s, and you do not have it. Ask a superuser or "
+            "another user who has it to make this change, or leave this as it was."
         )
+        return Problem(self.path, text % {"permissions": wanted, "deed": self.deed})
 
 
 def missing_permissions(
@@ -130,7 +133,7 @@ def _consequences(
 
 
 def describe_permission(codename: str) -> str:
-    """Return the admin's name of a permission, with its codename."""
+    """Return the admin's name of a permission, with its codename. Django stores these names, in English."""
     return f'"{_name_of(codename)}" ({codename})'
 
 
@@ -175,7 +178,8 @@ def _openings(before: _Definition | None, after: _Definition, opened: frozenset[
     yield from _withheld(after, newly_exposed)
     for item in newly_exposed:
         if item.is_sensitive and not item.withheld:
-            yield Opening(item.path, f"{_exposing(after, item)}, which looks like a secret,", (EXPOSE_SENSITIVE,))
+            deed = gettext("%(deed)s, which looks like a secret") % {"deed": _exposing(after, item)}
+            yield Opening(item.path, deed, (EXPOSE_SENSITIVE,))
     yield from _own_keys(before, after)
     if not opened:
         return
@@ -194,7 +198,10 @@ def _own_keys(before: _Definition | None, after: _Definition) -> Iterator[Openin
     was = before.spec.sensitive if before is not None and same else ()
     for index, name in enumerate(after.spec.sensitive):
         if name not in known and name not in was:
-            deed = f"expose {name!r} of the serializer {after.spec.serializer!r}, which looks like a secret,"
+            deed = gettext("expose %(key)r of the serializer %(serializer)r, which looks like a secret") % {
+                "key": name,
+                "serializer": after.spec.serializer,
+            }
             yield Opening(f"$.sensitive[{index}]", deed, (EXPOSE_SENSITIVE,))
 
 
@@ -204,39 +211,47 @@ def _asking(after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:
         return
     rule = after.spec.permissions.get("view")
     if rule not in (None, False, after.codename("view")) and any(item.key == "fields" for item in after.exposed):
-        deed = f"let clients that write rows of {after.label} ask for their values"
+        deed = gettext("let clients that write rows of %(model)s ask for their values") % {"model": after.label}
         yield Opening("$.permissions.view", deed, (after.codename("view"),))
     if "delete" in opened and after.spec.where:
         # As in Django's admin, users who may change rows may see them.
-        deed = f"let clients that delete rows of {after.label} find out which ones meet its conditions"
-        yield Opening("$.where", deed, (after.codename("view"), after.codename("update")))
+        deed = gettext("let clients that delete rows of %(model)s find out which ones meet its conditions")
+        permissions = after.codename("view"), after.codename("update")
+        yield Opening("$.where", deed % {"model": after.label}, permissions)
 
 
 def _withheld(after: _Definition, newly_exposed: Sequence[Exposed]) -> Iterator[Opening]:
     if after.model._meta.app_label == "declbind":
-        yield Opening("$.model", f"bind {after.label}", (), "It is a model of declbind.")
+        deed = gettext("bind %(model)s") % {"model": after.label}
+        yield Opening("$.model", deed, (), gettext("It is a model of declbind."))
         return
     for item in newly_exposed:
         if item.withheld:
-            fix = "Bind another model." if item.key == "model" else f"Remove {item.name!r} from '{item.key}'."
-            reason = f"It holds {item.withheld}. {fix}"
-            yield Opening(item.path, _exposing(after, item), (), reason)
+            reason = (
+                gettext("It holds %(content)s. Bind another model.")
+                if item.key == "model"
+                else gettext("It holds %(content)s. Remove %(field)r from '%(key)s'.")
+            )
+            words = {"content": item.withheld, "field": item.name, "key": item.key}
+            yield Opening(item.path, _exposing(after, item), (), reason % words)
 
 
 def _permission_givers(after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:
     """Yield the models and columns that grant or record permissions."""
     if is_rights_model(after.model):
-        deed = f"bind {after.label}, whose rows give or record permissions,"
+        deed = gettext("bind %(model)s, whose rows give or record permissions") % {"model": after.label}
         yield Opening("$.model", deed, (BIND_RIGHTS_MODELS,))
         return
     for item in after.exposed:
         if item.gives_rights:
-            yield Opening(item.path, f"{_exposing(after, item)}, which gives permissions,", (BIND_RIGHTS_MODELS,))
+            deed = gettext("%(deed)s, which gives permissions") % {"deed": _exposing(after, item)}
+            yield Opening(item.path, deed, (BIND_RIGHTS_MODELS,))
     if opened & {"create", "update"}:
         for field in writable_fields(after.model, after.spec):
             if is_rights_column(field):
-                deed = f"let clients write {field.name!r} of {after.label}, which gives permissions,"
-                yield Opening("$.writable", deed, (BIND_RIGHTS_MODELS,))
+                deed = gettext("let clients write %(field)r of %(model)s, which gives permissions")
+                words = {"field": field.name, "model": after.label}
+                yield Opening("$.writable", deed % words, (BIND_RIGHTS_MODELS,))
 
 
 def _relations(after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:
@@ -249,14 +264,18 @@ def _relations(after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:
         except LookupError:
             continue  # The validation reports it.
         for model in dict.fromkeys(hop.model for hop in hops if not hop.model._meta.auto_created):
-            label = model._meta.label
+            words = {"model": model._meta.label, "relation": name}
             if model._meta.app_label == "declbind":
-                yield Opening(path, f"disclose when rows of {label} change", (), "It is a model of declbind.")
+                deed = gettext("disclose when rows of %(model)s change") % words
+                yield Opening(path, deed, (), gettext("It is a model of declbind."))
                 continue
-            deed = f"disclose by {name!r} when rows of {label} change"
+            deed = gettext("disclose by %(relation)r when rows of %(model)s change") % words
             yield Opening(path, deed, (after.codename("view", model),))
             if is_rights_model(model):
-                yield Opening(path, f"{deed}, which give or record permissions,", (BIND_RIGHTS_MODELS,))
+                deed = gettext(
+                    "disclose by %(relation)r when rows of %(model)s change, which give or record permissions"
+                )
+                yield Opening(path, deed % words, (BIND_RIGHTS_MODELS,))
 
 
 def _places(definition: _Definition) -> set[tuple[str, object]]:
@@ -264,8 +283,12 @@ def _places(definition: _Definition) -> set[tuple[str, object]]:
 
 
 def _exposing(after: _Definition, item: Exposed) -> str:
-    place = {"fields": "", "model": " as the key of rows"}.get(item.key, f" by {item.key!r}")
-    return f"expose {item.name!r} of {after.label}{place}"
+    words = {"field": item.name, "model": after.label, "key": item.key}
+    if item.key == "fields":
+        return gettext("expose %(field)r of %(model)s") % words
+    if item.key == "model":
+        return gettext("expose %(field)r of %(model)s as the key of rows") % words
+    return gettext("expose %(field)r of %(model)s by %(key)r") % words
 
 
 def _path(spec: BindingSpec, action: str) -> str:
@@ -273,7 +296,7 @@ def _path(spec: BindingSpec, action: str) -> str:
 
 
 def _deed(after: _Definition, action: str) -> str:
-    return DEEDS[action].format(model=after.label)
+    return DEEDS[action] % {"model": after.label}
 
 
 def _holds(user: PermissionHolder, opening: Opening) -> bool:

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.db.models import Exists, Max, OuterRef, Q, QuerySet
+from django.utils.translation import gettext
 
 from declbind import record_warnings
 from declbind.bindings import DJANGO_ACTIONS, Binding
 from declbind.core.errors import ConfigError, Problem
 from declbind.core.registry import Entry
 from declbind.core.spec import ACTIONS, KEYS
-from declbind.core.wording import AUDIENCE_WORDS, suggest
+from declbind.core.wording import AUDIENCE_WORDS, in_binding, suggest
 from declbind.models import BindingRecord, BindingRevision
 from declbind.registry import load_configuration
 from declbind.sources import SourceItem
@@ -38,16 +39,17 @@ class Drift:
     @property
     def text(self) -> str:
         """Return a short description."""
-        return f"differs from {self.source}"
+        return gettext("differs from %(source)s") % {"source": self.source}
 
     def as_problem(self, stream: str) -> Problem:
         """Return the warning for a check."""
-        keys = ", ".join(repr(key) for key, _, _ in self.differences)
-        return Problem(
-            "$",
-            f"Binding {stream!r}: {self.text} in {keys}; it was stored from there at version {self.version}. "
-            "Apply that file again, or export the record into it.",
+        text = gettext(
+            "differs from %(source)s in %(keys)s; it was stored from there at version %(version)s. Apply that file "
+            "again, or export the record into it."
         )
+        keys = ", ".join(repr(key) for key, _, _ in self.differences)
+        words = {"source": self.source, "keys": keys, "version": self.version}
+        return Problem("$", in_binding(stream, text % words))
 
     def as_json(self) -> dict[str, object]:
         """Return the drift as JSON values."""
@@ -177,8 +179,11 @@ def find_states(states: Sequence[BindingState], stream: str) -> list[BindingStat
     found = [state for state in states if state.stream == stream]
     if not found:
         known = sorted({state.stream for state in states if state.stream})
-        near = suggest(stream, known) or f" There are: {', '.join(known) or 'none'}."
-        raise ConfigError([Problem("$.stream", f"No source defines a binding {stream!r}.{near}")])
+        near = suggest(stream, known) or gettext(" There are: %(streams)s.") % {
+            "streams": ", ".join(known) or gettext("none")
+        }
+        text = gettext("No source defines a binding %(stream)r.") % {"stream": stream}
+        raise ConfigError([Problem("$.stream", f"{text}{near}")])
     return found
 
 
@@ -192,7 +197,7 @@ def describe(state: BindingState, using: str) -> dict[str, Any]:
     about["sends"] = [bound.name for bound in state.binding.bound_fields()] if spec.outbound else []
     about["takes"] = [bound.name for bound in state.binding.writable_fields()] if spec.inbound else []
     own_groups = state.binding.overrides("group_names")
-    about["groups"] = "by code" if own_groups else [template.text for template in spec.group_templates]
+    about["groups"] = gettext("by code") if own_groups else [template.text for template in spec.group_templates]
     about["permissions"] = describe_rules(state.binding)
     about["unseen"] = [gap.as_json() for gap in unseen.find_gaps(state.binding, using)]
     return about
@@ -200,20 +205,21 @@ def describe(state: BindingState, using: str) -> dict[str, Any]:
 
 def describe_rules(binding: type[Binding]) -> dict[str, str]:
     """Return, for each action, the users that its rule admits, in words."""
+    by_code = gettext("by code")
     if binding.overrides("rule"):
-        return dict.fromkeys(ACTIONS, "by code")
+        return dict.fromkeys(ACTIONS, by_code)
     bound = binding()
     rules = {action: describe_rule(bound.rule(action)) for action in ACTIONS}
     if binding.overrides("has_view_permission"):
-        rules["view"] = "by code"
+        rules["view"] = by_code
     if binding.overrides("has_permission"):
-        rules.update({action: "by code" for action in ACTIONS if action != "view"})
+        rules.update({action: by_code for action in ACTIONS if action != "view"})
     return rules
 
 
 def describe_rule(rule: str | bool) -> str:
     """Return the users that a rule admits, in words."""
-    return AUDIENCE_WORDS.get(rule) or f"who has {rule}"
+    return AUDIENCE_WORDS.get(rule) or gettext("who has %(permission)s") % {"permission": rule}
 
 
 def order_record(record: Mapping[str, Any]) -> dict[str, object]:
@@ -251,7 +257,7 @@ def _state(
     if drift is not None:
         warnings.append(drift.as_problem(entry.stream))
     if entry.stream in held_back and not entry.problems:
-        warnings.append(Problem("$", f"Binding {entry.stream!r}: {held_back[entry.stream]}"))
+        warnings.append(Problem("$", in_binding(entry.stream, held_back[entry.stream])))
     missed = tuple(faults.get(entry.stream, ())) if not entry.problems else ()
     warnings += [gap.as_problem(entry.stream) for gap in missed]
     return BindingState(

@@ -11,9 +11,12 @@ from typing import Literal
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connections, transaction
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from declbind import record_validation
 from declbind.core.errors import ConfigError, Problem
+from declbind.core.wording import in_binding
 from declbind.django_types import User
 from declbind.models import BindingRecord, Configuration, editing
 from declbind.registry import get_registry, trying
@@ -25,7 +28,7 @@ from .overview import order_record, problem_as_json
 
 Action = Literal["add", "change", "remove", "keep"]
 Definition = Mapping[str, object]
-MEANWHILE = "Another user edited the configuration at the same time. Nothing was stored; try again."
+MEANWHILE = _("Another user edited the configuration at the same time. Nothing was stored; try again.")
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ def plan_items(items: Sequence[SourceItem], using: str, prune: bool = False) -> 
     changes = [_compare(item, stored.get(stream), held.get(stream, ())) for stream, item in wanted.items()]
     if prune:
         changes += [
-            Change("remove", stream, f"database record {stream!r}", before, None)
+            Change("remove", stream, gettext("database record %(stream)r") % {"stream": stream}, before, None)
             for stream, before in stored.items()
             if stream not in wanted
         ]
@@ -162,11 +165,11 @@ def apply_path(
         if plan.faults:
             return plan
         if expected and expected != plan.digest:
-            raise ConfigError(
-                f"Expected to carry out plan {expected}, but it would now be {plan.digest}: since that plan was made, "
-                "the records in the database, those in the files or --prune have changed. "
-                "Review a new plan, then apply it."
+            text = gettext(
+                "Expected to carry out plan %(expected)s, but it would now be %(plan)s: since that plan was made, the "
+                "records in the database, those in the files or --prune have changed. Review a new plan, then apply it."
             )
+            raise ConfigError(text % {"expected": expected, "plan": plan.digest})
         return carry_out(plan, using, author=author, note=note)
 
 
@@ -187,11 +190,11 @@ def carry_out(plan: Plan, using: str, *, author: User | None = None, note: str =
                 with editing(author, note, change.where if change.after is not None else ""):
                     _store(change, using)
     except BindingRecord.DoesNotExist as error:
-        raise ConfigError(MEANWHILE) from error
+        raise ConfigError(str(MEANWHILE)) from error
     except IntegrityError as error:
         # Only a duplicate of a record that was missing when the plan was made shows a concurrent edit.
         if _were_added(plan, using):
-            raise ConfigError(MEANWHILE) from error
+            raise ConfigError(str(MEANWHILE)) from error
         raise
     return replace(plan, version=_check_alone(plan, using))
 
@@ -206,10 +209,10 @@ def load_path(path: Path) -> list[SourceItem]:
         files = sorted(path.glob("*.json"))
         if not files:
             # With --prune, a mistyped folder would otherwise remove every record.
-            raise ConfigError(f"Expected *.json files in the folder {path}, found none.")
+            raise ConfigError(gettext("Expected *.json files in the folder %(path)s, found none.") % {"path": path})
         return [item for file in files for item in load_file(file, str(file))]
     if not path.exists():
-        raise ConfigError(f"Expected a file or a folder at {path}, found nothing.")
+        raise ConfigError(gettext("Expected a file or a folder at %(path)s, found nothing.") % {"path": path})
     return load_file(path, str(path))
 
 
@@ -225,16 +228,14 @@ def find_faults(items: Sequence[SourceItem]) -> list[Fault]:
         stream = item.stream or ""
         found = list(item.problems)
         if stream in taken:
-            found.append(
-                Problem(
-                    "$.stream",
-                    f"Binding {stream!r}: the stream is already defined by {taken[stream]}. "
-                    "Choose another name, or remove that binding first.",
-                )
+            text = gettext(
+                "the stream is already defined by %(place)s. Choose another name, or remove that binding first."
             )
+            found.append(Problem("$.stream", in_binding(stream, text % {"place": taken[stream]})))
         others = [place for place in places.get(stream, ()) if place != item.where]
         if others:
-            found.append(Problem("$.stream", f"Binding {stream!r} is defined again in {', '.join(others)}. Keep one."))
+            text = gettext("Binding %(stream)r is defined again in %(places)s. Keep one.")
+            found.append(Problem("$.stream", text % {"stream": stream, "places": ", ".join(others)}))
         faults += [Fault(item.where, stream, problem) for problem in found]
     return faults
 
@@ -278,7 +279,7 @@ def _check_alone(plan: Plan, using: str) -> int:
         return plan.version
     now = Configuration.objects.using(using).get(pk=1)
     if now.version != plan.version + len(plan.edits) or (plan.generation and plan.generation != now.generation):
-        raise ConfigError(MEANWHILE)
+        raise ConfigError(str(MEANWHILE))
     return now.version
 
 

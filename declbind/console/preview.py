@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser
 from django.db.models import Model
+from django.utils.translation import gettext
 
 from declbind import value_validation
 from declbind.bindings import Binding
 from declbind.core import frames
 from declbind.core.errors import ClientError, ConfigError, Problem
+from declbind.core.wording import in_binding
 from declbind.django_types import User
 from declbind.fields import concrete_field
 from declbind.serializers import encode_key, encode_value
@@ -50,7 +52,7 @@ class Preview:
     @property
     def warning(self) -> str:
         """The warning about withheld values, or ""."""
-        return describe_withheld(self.withheld) if self.withheld else ""
+        return str(describe_withheld(self.withheld)) if self.withheld else ""
 
     def as_json(self) -> dict[str, object]:
         """Return the preview as JSON values."""
@@ -83,7 +85,8 @@ def load_user(name: str) -> User:
         except (ValueError, TypeError):
             user = None
     if user is None:
-        raise ConfigError([Problem("$", f"Expected a user's name or primary key, got {name!r}: there is none.")])
+        text = gettext("Expected a user's name or primary key, got %(given)r: there is none.") % {"given": name}
+        raise ConfigError([Problem("$", text)])
     return user
 
 
@@ -100,9 +103,9 @@ def make_preview(binding: type[Binding], pk: str, user: User) -> Preview:
         payload = _payload(bound, row)
         verdicts = tuple(_verdicts(binding(user), row, groups))
     except Exception as error:
-        raise ConfigError(
-            f"Binding {binding.stream!r} fails for {type(row)._meta.label} {row.pk!r}: {type(error).__name__}: {error}"
-        ) from error
+        words = {"stream": binding.stream, "model": type(row)._meta.label, "key": repr(row.pk)}
+        text = gettext("Binding %(stream)r fails for %(model)s %(key)s: %(error)s")
+        raise ConfigError(text % {**words, "error": f"{type(error).__name__}: {error}"}) from error
     return Preview(
         stream=str(binding.stream),
         pk=row.pk,
@@ -110,7 +113,7 @@ def make_preview(binding: type[Binding], pk: str, user: User) -> Preview:
         payload=json.loads(payload) or None,
         frame=frames.encode_plain(str(binding.stream), payload) if payload != "{}" else "",
         view=describe_rules(binding)["view"],
-        user=str(user) if user.is_authenticated else "an anonymous visitor",
+        user=str(user) if user.is_authenticated else gettext("an anonymous visitor"),
         verdicts=verdicts,
         withheld=bound.withheld,
     )
@@ -122,15 +125,18 @@ def _load_row(bound: Binding, pk: str) -> Model:
     try:
         row = model._base_manager.filter(pk=value_validation.coerce(key, pk)).first()
     except ValueError as error:
-        raise ConfigError(f"Expected a primary key of {model._meta.label}, got {pk!r}: {error}.") from error
+        text = gettext("Expected a primary key of %(model)s, got %(given)r: %(error)s.")
+        raise ConfigError(text % {"model": model._meta.label, "given": pk, "error": error}) from error
     if row is None:
-        raise ConfigError(f"There is no {model._meta.label} with the primary key {pk!r}.")
+        text = gettext("There is no %(model)s with the primary key %(key)r.")
+        raise ConfigError(text % {"model": model._meta.label, "key": pk})
     if not bound.get_queryset().filter(pk=row.pk).exists():
-        where = bound.resolved().spec.where
-        raise ConfigError(
-            f"Binding {bound.stream!r}: {model._meta.label} {row.pk!r} is outside 'where' "
-            f"({json.dumps(dict(where), default=str)}), so for clients it does not exist."
-        )
+        text = gettext("%(model)s %(key)s is outside 'where' (%(conditions)s), so for clients it does not exist.") % {
+            "model": model._meta.label,
+            "key": repr(row.pk),
+            "conditions": json.dumps(dict(bound.resolved().spec.where), default=str),
+        }
+        raise ConfigError(in_binding(str(bound.stream), text))
     return row
 
 
@@ -146,13 +152,14 @@ def _verdicts(bound: Binding, row: Model, groups: tuple[str, ...]) -> list[Verdi
     verdicts = []
     for group, params in _subscriptions(bound, row, groups):
         if bound.user is not None and params is not None and not bound.has_view_permission(bound.user, params):
-            verdicts.append(Verdict(group, params, False, f"view is for {describe_rules(type(bound))['view']}"))
+            text = gettext("view is for %(who)s") % {"who": describe_rules(type(bound))["view"]}
+            verdicts.append(Verdict(group, params, False, text))
         elif params is None:
-            verdicts.append(Verdict(group, None, False, "no subscription gives this group"))
+            verdicts.append(Verdict(group, None, False, gettext("no subscription gives this group")))
         elif not owns:
-            verdicts.append(Verdict(group, params, False, "the row belongs to another user (scope)"))
+            verdicts.append(Verdict(group, params, False, gettext("the row belongs to another user (scope)")))
         else:
-            verdicts.append(Verdict(group, params, True, "view is granted"))
+            verdicts.append(Verdict(group, params, True, gettext("view is granted")))
     return verdicts
 
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.utils.translation import gettext
+
 from declbind.models import Configuration, Node
 from declbind.outbound import log
 
@@ -128,14 +130,16 @@ def load_processes(using: str) -> Processes:
 
 def _fault(node: Node, generation: str, version: int, usual: str, usual_code: str) -> str:
     if node.generation != generation:
-        return "runs the configuration of another epoch of the database"
+        return gettext("runs the configuration of another epoch of the database")
     if node.version != version:
-        return f"runs version {node.version} instead of {version}"
+        return gettext("runs version %(found)s instead of %(expected)s") % {"found": node.version, "expected": version}
     if usual and node.digest != usual:
         # The version counts edits of the database; files and classes come with a deployment.
-        return "has other bindings than the other processes: its files or code are from another deployment"
+        return gettext("has other bindings than the other processes: its files or code are from another deployment")
     if usual_code and node.code and node.code != usual_code:
-        return "has other models or binding classes than the other processes: its code is from another deployment"
+        return gettext(
+            "has other models or binding classes than the other processes: its code is from another deployment"
+        )
     return ""
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from django.contrib import auth
 from django.contrib.auth.models import Group
 from django.db.models import Model
+from django.utils.translation import gettext
 
 from declbind.bindings import Binding
 from declbind.core.spec import AUDIENCES
@@ -30,7 +31,9 @@ class Reason:
 
 def describe_user(user: User | None) -> str:
     """Return a user's name as shown to people."""
-    return str(user.get_username()) if user is not None and user.is_authenticated else "an anonymous visitor"
+    if user is not None and user.is_authenticated:
+        return str(user.get_username())
+    return gettext("an anonymous visitor")
 
 
 def explain_permission(bound: Binding, action: str, pk: object, is_granted: bool) -> Reason:
@@ -38,19 +41,32 @@ def explain_permission(bound: Binding, action: str, pk: object, is_granted: bool
     method = "has_view_permission" if action == "view" else "has_permission"
     who = describe_user(bound.user)
     if bound.overrides(method):
-        place = _place(type(bound), method)
-        return Reason("by code", (), f"The binding's code answers {'yes' if is_granted else 'no'}: {place}.")
+        text = (
+            gettext("The binding's code answers yes: %(place)s.")
+            if is_granted
+            else gettext("The binding's code answers no: %(place)s.")
+        )
+        return Reason("by code", (), text % {"place": _place(type(bound), method)})
     rule = bound.rule(action)
     if isinstance(rule, bool):
-        words = "Anyone may." if rule else "Nobody may: the rule is false."
+        words = gettext("Anyone may.") if rule else gettext("Nobody may: the rule is false.")
         return Reason("anyone" if rule else "nobody", (), words)
     if rule in AUDIENCES:
-        verb = "is one" if is_granted else "is not one"
-        return Reason(rule, (), f"Open to {AUDIENCE_WORDS[rule]}; {who} {verb} of them.")
+        text = (
+            gettext("Open to %(audience)s; %(who)s is one of them.")
+            if is_granted
+            else gettext("Open to %(audience)s; %(who)s is not one of them.")
+        )
+        return Reason(rule, (), text % {"audience": AUDIENCE_WORDS[rule], "who": who})
     if not is_granted:
-        return Reason(rule, (), f"It requires {rule}, which {who} does not have.{_holders(rule)}")
+        return Reason(rule, (), _missing(rule, who))
     granted = tuple(_sources(bound.user, rule, _find_row(bound, pk))) if bound.user is not None else ()
-    return Reason(rule, granted, f"It requires {rule}; {who} has it{': ' if granted else ''}{', '.join(granted)}.")
+    text = (
+        gettext("It requires %(permission)s; %(who)s has it: %(sources)s.")
+        if granted
+        else gettext("It requires %(permission)s; %(who)s has it.")
+    )
+    return Reason(rule, granted, text % {"permission": rule, "who": who, "sources": ", ".join(granted)})
 
 
 def _place(binding: type[Binding], method: str) -> str:
@@ -65,30 +81,37 @@ def _find_row(bound: Binding, pk: object) -> Model | None:
 def _sources(user: User, rule: str, row: Model | None) -> list[str]:
     """Return what gives the user a codename: superuser status, a permission of the user, groups, or a backend."""
     if getattr(user, "is_superuser", False):
-        return ["a superuser may all"]
+        return [gettext("a superuser may all")]
     app_label, _, codename = rule.partition(".")
     wanted = {"content_type__app_label": app_label, "codename": codename}
     found = []
     if hasattr(user, "user_permissions") and user.user_permissions.filter(**wanted).exists():
-        found.append("a permission of their own")
+        found.append(gettext("a permission of their own"))
     if hasattr(user, "groups"):
         having = user.groups.filter(**{f"permissions__{key}": value for key, value in wanted.items()})
-        found += [f"group {name}" for name in having.values_list("name", flat=True)[:SHOWN_GROUPS]]
+        names = having.values_list("name", flat=True)[:SHOWN_GROUPS]
+        found += [gettext("group %(name)s") % {"name": name} for name in names]
     if found:
         return found
     for backend in auth.get_backends():
         has_perm = getattr(backend, "has_perm", None)
         if has_perm is None:
             continue
+        name = {"backend": type(backend).__name__}
         if has_perm(user, rule):
-            found.append(f"by {type(backend).__name__}")
+            found.append(gettext("by %(backend)s") % name)
         elif row is not None and has_perm(user, rule, row):
-            found.append(f"on this row, by {type(backend).__name__}")
+            found.append(gettext("on this row, by %(backend)s") % name)
     return found
 
 
-def _holders(rule: str) -> str:
+def _missing(rule: str, who: str) -> str:
     app_label, _, codename = rule.partition(".")
     having = Group.objects.filter(permissions__content_type__app_label=app_label, permissions__codename=codename)
     names = list(having.order_by("name").values_list("name", flat=True)[:SHOWN_GROUPS])
-    return f" Groups with it: {', '.join(names)}." if names else " No group has it."
+    text = (
+        gettext("It requires %(permission)s, which %(who)s does not have. Groups with it: %(groups)s.")
+        if names
+        else gettext("It requires %(permission)s, which %(who)s does not have. No group has it.")
+    )
+    return text % {"permission": rule, "who": who, "groups": ", ".join(names)}

@@ -11,10 +11,11 @@ import django
 from django.apps import apps
 from django.db.models import Count
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from declbind import checks
 from declbind.bindings import Binding
-from declbind.checks.asgi_mounts import describe_paths, find_mounts
+from declbind.checks.asgi_mounts import find_mounts
 from declbind.conf import settings
 from declbind.models import Node
 from declbind.registry import get_registry
@@ -40,16 +41,24 @@ def find_application() -> Iterator[Finding]:
     if messages:
         return
     if mounts.paths:
-        whole = "" if mounts.is_known else " Parts of it could not be examined."
-        yield Finding("application", "ok", f"{mounts.application} serves {describe_paths(mounts)}.{whole}")
-    else:
-        text = "could not be examined" if mounts.application else "is not named: settings.ASGI_APPLICATION is not set"
-        yield Finding(
-            "application",
-            "note",
-            f"The ASGI application {text}, so it is not known where clients connect.",
-            "Set ASGI_APPLICATION to the application that your server runs.",
+        text = (
+            gettext("%(application)s serves %(paths)s.")
+            if mounts.is_known
+            else gettext("%(application)s serves %(paths)s. Parts of it could not be examined.")
         )
+        words = {"application": mounts.application, "paths": gettext(" and ").join(mounts.paths)}
+        yield Finding("application", "ok", text % words)
+    else:
+        text = (
+            gettext("The ASGI application could not be examined, so it is not known where clients connect.")
+            if mounts.application
+            else gettext(
+                "The ASGI application is not named: settings.ASGI_APPLICATION is not set, so it is not known where "
+                "clients connect."
+            )
+        )
+        advice = gettext("Set ASGI_APPLICATION to the application that your server runs.")
+        yield Finding("application", "note", text, advice)
 
 
 def find_classes() -> Iterator[Finding]:
@@ -71,13 +80,17 @@ def find_large_groups(using: str) -> Iterator[Finding]:
         largest = _largest_group(binding, using)
         if largest > limit * LARGE:
             over = largest > limit
-            yield Finding(
-                "snapshots",
-                "bad" if over else "note",
-                f"{stream}: a group has {largest} rows, and a snapshot may have {limit}."
-                + (" Clients are refused with `too_large`." if over else ""),
-                'Use smaller groups, or raise DECLBIND["MAX_SNAPSHOT_ROWS"].',
+            text = (
+                gettext(
+                    "%(stream)s: a group has %(rows)s rows, and a snapshot may have %(limit)s. Clients are refused "
+                    "with `too_large`."
+                )
+                if over
+                else gettext("%(stream)s: a group has %(rows)s rows, and a snapshot may have %(limit)s.")
             )
+            advice = gettext('Use smaller groups, or raise DECLBIND["MAX_SNAPSHOT_ROWS"].')
+            words = {"stream": stream, "rows": largest, "limit": limit}
+            yield Finding("snapshots", "bad" if over else "note", text % words, advice)
 
 
 def _largest_group(binding: type[Binding], using: str) -> int:
@@ -107,13 +120,14 @@ def find_changed_files(using: str) -> Iterator[Finding]:
         if not timezone.is_aware(started_at):
             started_at = timezone.make_aware(started_at)
         if changed_at > started_at + timedelta(seconds=1):
-            yield Finding(
-                "files",
-                "note",
-                f"{node} has run since {format_time(started_at)}, and {newest} was changed at "
-                f"{format_time(changed_at)}.",
-                "Restart the process. Until then it runs the old code and bindings.",
-            )
+            text = gettext("%(process)s has run since %(start)s, and %(file)s was changed at %(time)s.") % {
+                "process": node,
+                "start": format_time(started_at),
+                "file": newest,
+                "time": format_time(changed_at),
+            }
+            advice = gettext("Restart the process. Until then it runs the old code and bindings.")
+            yield Finding("files", "note", text, advice)
 
 
 def _files() -> Iterator[Path]:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
+from django.utils.translation import gettext
 
 
 def format_time(moment: datetime) -> str:
@@ -50,7 +51,7 @@ def format_distance(distance: timedelta) -> str:
     minutes = round(seconds / 60)
     hours, left = divmod(minutes, 60)
     if hours >= 48:
-        return f"{hours // 24} days"
+        return gettext("%(count)s days") % {"count": hours // 24}
     return f"{hours} h {left} min" if hours else f"{minutes} min"
 
 

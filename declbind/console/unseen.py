@@ -8,6 +8,8 @@ from typing import Any
 
 from django.db import connections
 from django.db.models import deletion
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from declbind.bindings import Binding
 from declbind.checks import foreign_database
@@ -28,7 +30,22 @@ _BY_DATABASE: Any = getattr(deletion, "DatabaseOnDelete", ())
 
 #: The maximum number of places in the code that are listed, latest first.
 MAX_NOTICED = 200
-INSTALL = "Run `manage.py declbind triggers --install`."
+INSTALL = _("Run `manage.py declbind triggers --install`.")
+CAPTURE_FIXTURES = _(
+    'Set DECLBIND["CAPTURE_RAW"] = True, or announce the rows with declbind.touch(queryset) after loaddata.'
+)
+#: The kinds of write that a table's triggers do not mark, by the state of the triggers.
+UNMARKED = {
+    "missing": _("Raw SQL and other programs that %(verbs)s rows of table %(table)s: its triggers are missing."),
+    "disabled": _("Raw SQL and other programs that %(verbs)s rows of table %(table)s: its triggers are disabled."),
+}
+VERBS = {
+    "insert": _("insert"),
+    "update": _("update"),
+    "delete": _("delete"),
+    "replace": _("replace"),
+    "truncate": _("truncate"),
+}
 
 
 @dataclass(frozen=True)
@@ -44,7 +61,8 @@ class Gap:
 
     def as_problem(self, stream: str) -> Problem:
         """Return the warning for a check."""
-        return Problem("$.capture", f"Binding {stream!r} does not capture: {self.text} {self.action}")
+        text = gettext("Binding %(stream)r does not capture: %(gap)s %(action)s")
+        return Problem("$.capture", text % {"stream": stream, "gap": self.text, "action": self.action})
 
     def as_json(self) -> dict[str, object]:
         """Return the gap as JSON values."""
@@ -94,9 +112,11 @@ def _tenant_gaps(using: str) -> Iterator[Gap]:
     """Yield the writes that are not sent because the tenants of rows cannot be determined."""
     if tenants.are_mixed(using):
         yield Gap(
-            "The rows of each write: the database switches schemas, and the tenant of a row is not known. Subscribers "
-            "are sent a `resync` in their place.",
-            'See the system check declbind.E008 and DECLBIND["TENANT"].',
+            gettext(
+                "The rows of each write: the database switches schemas, and the tenant of a row is not known. "
+                "Subscribers are sent a `resync` in their place."
+            ),
+            gettext('See the system check declbind.E008 and DECLBIND["TENANT"].'),
             is_fault=True,
         )
 
@@ -126,54 +146,49 @@ def _noticed_gaps(binding: type[Binding], known: Known) -> Iterator[Gap]:
     captured = {state.table for state in known.states if state.is_well and binding.stream in state.streams}
     for write in known.noticed:
         if write.table in own - captured:
-            where = write.location or "places beyond the limit"
-            last = format_time(write.last_at)
-            yield Gap(
-                f"{write.verb} of table {write.table} at {where}: {write.count} times, last at {last}.",
+            text = gettext("%(verb)s of table %(table)s at %(place)s: %(count)s times, last at %(time)s.") % {
+                "verb": write.verb,
+                "table": write.table,
+                "place": write.location or gettext("places beyond the limit"),
+                "count": write.count,
+                "time": format_time(write.last_at),
+            }
+            advice = gettext(
                 "Write by the ORM's methods, announce the rows with declbind.touch(queryset), or let database triggers "
-                "capture writes to the table.",
-                is_fault=True,
+                "capture writes to the table."
             )
+            yield Gap(text, advice, is_fault=True)
 
 
 def _gaps(binding: type[Binding], using: str, known: Known) -> Iterator[Gap]:
     options: Any = binding.model_class()._meta
     alias = foreign_database(binding)
     if alias:
-        yield Gap(
-            f"Every write: {options.label} is written to database {alias!r}, the log is in {using!r}.",
-            "Route app 'declbind' to the database of the bound models.",
-            is_fault=True,
-        )
+        text = gettext("Every write: %(model)s is written to database %(database)r, the log is in %(log)r.")
+        advice = gettext("Route app 'declbind' to the database of the bound models.")
+        yield Gap(text % {"model": options.label, "database": alias, "log": using}, advice, is_fault=True)
         return
     if not settings.CAPTURE_RAW:
-        yield Gap(
-            "What fixtures write (loaddata), because CAPTURE_RAW is off.",
-            'Set DECLBIND["CAPTURE_RAW"] = True, or announce the rows with declbind.touch(queryset) after loaddata.',
-        )
+        yield Gap(gettext("What fixtures write (loaddata), because CAPTURE_RAW is off."), str(CAPTURE_FIXTURES))
     others = [other for other in connections if other != using]
     if others:
+        text = gettext("Writes to another database of the settings (%(databases)s) by using().")
+        advice = gettext("Write %(model)s to %(database)r only.")
         yield Gap(
-            f"Writes to another database of the settings ({', '.join(map(repr, others))}) by using().",
-            f"Write {options.label} to {using!r} only.",
+            text % {"databases": ", ".join(map(repr, others))}, advice % {"model": options.label, "database": using}
         )
+    announce = gettext("Announce the rows with declbind.touch(queryset).")
     if binding.spec().capture != "triggers":
         has_triggers = upkeep.is_supported(using)
-        by_triggers = (
+        by_triggers = gettext(
             "Let database triggers capture them, which the binding has to say, and run "
-            "`manage.py declbind triggers --install`. Or announce the rows "
+            "`manage.py declbind triggers --install`. Or announce the rows with declbind.touch(queryset)."
         )
-        yield Gap(
-            "Raw SQL and other programs.",
-            f"{by_triggers if has_triggers else 'Announce the rows '}with declbind.touch(queryset).",
-        )
+        yield Gap(gettext("Raw SQL and other programs."), by_triggers if has_triggers else announce)
         yield from _cascades(binding, has_triggers)
     elif not upkeep.is_supported(using):
-        yield Gap(
-            f"Raw SQL and other programs: there are no triggers for {connections[using].display_name}.",
-            "Announce the rows with declbind.touch(queryset).",
-            is_fault=True,
-        )
+        text = gettext("Raw SQL and other programs: there are no triggers for %(product)s.")
+        yield Gap(text % {"product": connections[using].display_name}, announce, is_fault=True)
     else:
         yield from _trigger_gaps(binding, using, known)
 
@@ -184,13 +199,11 @@ def _trigger_gaps(binding: type[Binding], using: str, known: Known) -> Iterator[
         if stream not in state.streams or state.is_well:
             continue
         if state.state == "outdated":
-            text = f"The triggers of table {state.table} are older than the binding or the table."
+            text = gettext("The triggers of table %(table)s are older than the binding or the table.")
         else:
-            what = ", ".join(state.unmarked)
-            text = (
-                f"Raw SQL and other programs that {what} rows of table {state.table}: its triggers are {state.state}."
-            )
-        yield Gap(text, INSTALL, is_fault=True)
+            text = str(UNMARKED[state.state])
+        verbs = ", ".join(str(VERBS[verb]) for verb in state.unmarked)
+        yield Gap(text % {"table": state.table, "verbs": verbs}, str(INSTALL), is_fault=True)
 
 
 def _cascades(binding: type[Binding], has_triggers: bool) -> Iterator[Gap]:
@@ -199,11 +212,13 @@ def _cascades(binding: type[Binding], has_triggers: bool) -> Iterator[Gap]:
         for field in model._meta.local_concrete_fields:
             action = getattr(field.remote_field, "on_delete", None)
             if isinstance(action, _BY_DATABASE):
-                yield Gap(
-                    f"Changes by the database when a row is deleted that {field.name!r} points to ({action}).",
-                    "Let database triggers capture them, or let Django do it." if has_triggers else "Let Django do it.",
-                    is_fault=True,
+                text = gettext("Changes by the database when a row is deleted that %(field)r points to (%(action)s).")
+                advice = (
+                    gettext("Let database triggers capture them, or let Django do it.")
+                    if has_triggers
+                    else gettext("Let Django do it.")
                 )
+                yield Gap(text % {"field": field.name, "action": action}, advice, is_fault=True)
 
 
 def forget(using: str) -> None:

@@ -12,6 +12,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser
 from django.db import router
 from django.db.models import Model
+from django.utils.translation import gettext
 
 from declbind.bindings import Binding
 from declbind.core.errors import ClientError
@@ -49,10 +50,12 @@ class VisibleRows:
 
     def words(self) -> str:
         """Return the number of rows in words."""
+        words = {"group": self.group, "fault": self.fault, "count": len(self.shown)}
         if self.fault:
-            return f"Rows in group {self.group} cannot be shown: {self.fault}"
-        count = len(self.shown)
-        return f"Rows in group {self.group}: {f'{count}' if self.is_all else f'the first {count}, there are more'}."
+            return gettext("Rows in group %(group)s cannot be shown: %(fault)s") % words
+        if self.is_all:
+            return gettext("Rows in group %(group)s: %(count)s.") % words
+        return gettext("Rows in group %(group)s: the first %(count)s, there are more.") % words
 
     def as_json(self) -> dict[str, object]:
         """Return the rows as JSON values."""
@@ -85,11 +88,25 @@ class Viewers:
 
     def words(self) -> str:
         """Return in words the number of viewers and the number of examined users."""
-        of = f"{'all' if self.is_all else 'the first'} {self.examined} active users"
-        anybody = ", and anonymous visitors" if self.anonymous else ", anonymous visitors do not"
-        named = f" {', '.join(viewer.username for viewer in self.shown)}." if self.shown else ""
-        fault = f" For some the binding's code failed: {self.fault}" if self.fault else ""
-        return f"The row is seen by {self.found} of {of}{anybody}.{named}{fault}"
+        count = {"found": self.found, "examined": self.examined}
+        if self.is_all and self.anonymous:
+            text = gettext("The row is seen by %(found)s of all %(examined)s active users, and anonymous visitors.")
+        elif self.is_all:
+            text = gettext("The row is seen by %(found)s of all %(examined)s active users, anonymous visitors do not.")
+        elif self.anonymous:
+            text = gettext(
+                "The row is seen by %(found)s of the first %(examined)s active users, and anonymous visitors."
+            )
+        else:
+            text = gettext(
+                "The row is seen by %(found)s of the first %(examined)s active users, anonymous visitors do not."
+            )
+        sentences = [text % count]
+        if self.shown:
+            sentences.append(f"{', '.join(viewer.username for viewer in self.shown)}.")
+        if self.fault:
+            sentences.append(gettext("For some the binding's code failed: %(fault)s") % {"fault": self.fault})
+        return " ".join(sentences)
 
     def as_json(self) -> dict[str, object]:
         """Return the viewers as JSON values."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from django.utils.translation import gettext
+
 #: The first word of the origin of an event made by a database trigger; the name of the program may follow.
 SQL = "SQL"
 
@@ -13,15 +15,16 @@ def is_sql(origin: str) -> bool:
 
 def describe_actor(actor: str, origin: str) -> str:
     """Return the author of the write, or "" if unknown."""
-    return f"database user {actor}" if actor and is_sql(origin) else actor
+    return gettext("database user %(name)s") % {"name": actor} if actor and is_sql(origin) else actor
 
 
 def describe_origin(origin: str) -> str:
     """Return the program that made the write, or "" if unknown."""
     program = origin.removeprefix(SQL).strip() if is_sql(origin) else ""
-    return f"{SQL}, by {program}" if program else origin.strip()
+    return gettext("SQL, by %(program)s") % {"program": program} if program else origin.strip()
 
 
 def describe_writer(actor: str, origin: str) -> str:
     """Return the author and the program on one line."""
-    return ", ".join(filter(None, (describe_actor(actor, origin), describe_origin(origin)))) or "not known"
+    known = filter(None, (describe_actor(actor, origin), describe_origin(origin)))
+    return ", ".join(known) or gettext("not known")

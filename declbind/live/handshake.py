@@ -11,6 +11,7 @@ from django.db import Error as DatabaseError
 from declbind.asgi_types import Scope, Send
 from declbind.conf import settings
 from declbind.core.frames import BATCH_PROTOCOL, PLAIN_PROTOCOL
+from declbind.english import as_english
 from declbind.inbound import permissions
 from declbind.inbound.authentication import REFUSAL, TOKEN_PROTOCOL, Run, authenticate, find_token
 from declbind.models import Traffic
@@ -70,7 +71,7 @@ async def find_hub(scope: Scope, send: Send, deadline: float) -> LiveHub | None:
             (await get_hub()).note(None, Traffic.REFUSED, **describe_origin(scope))
         return None
     if text := describe_memory(database_alias()):
-        logger.error("%s", text)
+        logger.error("%s", as_english(text))
         await turn_away(scope, send, INTERNAL_ERROR, "The server has no database.")
         return None
     try:

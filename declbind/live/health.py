@@ -9,6 +9,7 @@ from typing import Any
 from django.utils import timezone
 
 from declbind.conf import settings
+from declbind.english import as_english
 from declbind.models import Event, Node
 from declbind.outbound import history, log, sessions
 from declbind.registry import current_registry, database_alias, get_registry
@@ -49,7 +50,7 @@ def _find_problems(state: dict[str, Any], process: dict[str, Any] | None, using:
     """Yield what is the matter, and whether the state is not ``ok`` because of it."""
     waited = state["oldest_unsequenced_seconds"]
     if waited >= PATIENCE_SECONDS:
-        holder = sessions.describe_holders(using)
+        holder = as_english(sessions.describe_holders(using))
         since = timezone.now() - timedelta(seconds=3 * settings.HEARTBEAT_SECONDS)
         is_expected = process is not None or Node.objects.using(using).filter(seen_at__gte=since).exists()
         why = holder or (

@@ -14,8 +14,10 @@ from django.utils import timezone
 from declbind import growth
 from declbind import registry as registries
 from declbind.core.hub import LogEvent
+from declbind.english import as_english
 from declbind.models import Event
-from declbind.outbound import history, log, open_writes, relay, sequencer, sessions
+from declbind.outbound import history, log, open_writes, relay, sessions
+from declbind.outbound.head_lock import NumberingBlockedError
 
 from . import changes
 
@@ -90,9 +92,9 @@ class LogReader:
         """Number waiting events; return why that is impossible now. Events that have numbers can be read anyway."""
         try:
             relay.run_once(self.using)
-        except sequencer.NumberingBlockedError as error:
+        except NumberingBlockedError as error:
             text = sessions.describe_holders(self.using)
-            return sequencer.NumberingBlockedError(text) if text else error
+            return NumberingBlockedError(as_english(text)) if text else error
         return None
 
     def _check_connection(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,8 @@ from declbind.bindings import Binding
 from declbind.conf import settings
 from declbind.core.errors import ClientError
 from declbind.equality import only_equal
-from declbind.outbound import sequencer
+from declbind.outbound import sequencer, sessions
+from declbind.outbound.head_lock import NumberingBlockedError
 from declbind.serializers import encode_key, encode_value
 from declbind.serializers.lists import load_lists
 from declbind.stored_rows import AnyRow, StoredRow, model_of
@@ -30,6 +32,10 @@ from .threads import RequestThreads
 PAGE_CHARACTERS = 65_536
 #: The number of rows that are read at once if project code selects among them.
 READ_ROWS = 1_000
+#: The error message while the rows cannot be read together with an offset.
+BLOCKED = "The server's event log is locked, so the current rows cannot be read. Try again in some seconds."
+
+logger = logging.getLogger("declbind")
 
 #: The key of a shared read: the tenant, the binding class and the group.
 _Key = tuple[str, type[Binding], str]
@@ -188,8 +194,17 @@ def read_snapshot(bound: Binding, group: str, params: Mapping[str, object], usin
     """Read the rows of a group. Blocks on the database.
 
     Raises:
-        ClientError: The group has too many rows (``too_large``).
+        ClientError: The group has too many rows (``too_large``), or another session of the database holds the lock of
+            the log (``internal``).
     """
+    try:
+        return _read_numbered(bound, group, params, using)
+    except NumberingBlockedError as error:
+        logger.error("A snapshot of stream %r was refused: %s", bound.stream, sessions.describe_holders(using) or error)
+        raise ClientError("internal", BLOCKED) from error
+
+
+def _read_numbered(bound: Binding, group: str, params: Mapping[str, object], using: str) -> Snapshot:
     limit: int = settings.MAX_SNAPSHOT_ROWS
     with sequencer.numbered_read(using) as head:
         found = load_rows(bound, group, params, limit + 1)

@@ -22,6 +22,7 @@ from declbind.asgi_types import Scope
 from declbind.conf import settings
 from declbind.core.errors import ClientError
 from declbind.core.shape import shape, without_values
+from declbind.english import as_english
 from declbind.inbound import permissions
 from declbind.models import Traffic, Watch
 from declbind.outbound.tenants import present_tenant
@@ -198,7 +199,7 @@ def _note_withheld(*, stream: str, names: Sequence[str], using: str, **kwargs: o
                     "kind": Traffic.ERROR,
                     "stream": stream,
                     "outcome": WITHHELD,
-                    "message": describe_withheld(names),
+                    "message": as_english(describe_withheld(names)),
                 }
             )
         )

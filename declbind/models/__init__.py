@@ -1,6 +1,7 @@
 """The tables of declbind.
 
 ``record``  binding records
+``record_edits`` what an edit changes; ``record_signals`` validates and announces it
 ``known_fields`` the fields that a record may send, and how an edit changes them
 ``baseline`` the fields that the bindings of files and classes may send
 ``revision`` the traces of edits: revisions and the configuration version
@@ -16,6 +17,7 @@ Models define how data is stored and validated; the wire format and capture are 
 of its own, named after its noun, and a line in this list. Its text columns are exact (see ``columns``).
 """
 
+from . import record_signals
 from .activity import Activity, StreamUse
 from .baseline import Baseline
 from .connection import Block, Connection
@@ -25,6 +27,8 @@ from .record import BindingRecord
 from .revision import BindingRevision, Configuration, editing
 from .traffic import IdempotencyKey, SavedView, Traffic, Watch
 from .unseen import UnseenWrite
+
+record_signals.connect()
 
 __all__ = [
     "Activity",

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, Self
 
@@ -22,7 +21,8 @@ from declbind.fields import bound_fields, held_fields
 
 from .columns import ExactCharField, ExactTextField
 from .known_fields import Choice, read_definition, settle_known
-from .revision import Edit, announce
+from .record_edits import compare, is_switched_off, refuse_repeats
+from .revision import announce
 
 
 class BindingRecordQuerySet(models.QuerySet["BindingRecord"]):
@@ -38,16 +38,16 @@ class BindingRecordQuerySet(models.QuerySet["BindingRecord"]):
         for record in records:
             record.full_clean(validate_unique=False)
             record.known = settle_known(None, record, record.__dict__.pop("_choice", None))
-        _refuse_repeats(records)
+        refuse_repeats(records)
         using = self._write_alias()
         # Some of them may exist already: ignore_conflicts leaves those unchanged, update_conflicts changes them.
         touched = models.Q(stream__in=[record.stream for record in records]) | models.Q(
             pk__in={record.pk for record in records} - {None}
         )
         with transaction.atomic(using=using):
-            before = _load(using, touched)
+            before = load_locked(using, touched)
             created = super().bulk_create(records, *args, **kwargs)
-            after = _load(using, touched)
+            after = load_locked(using, touched)
             _validate_and_announce(using, before, after, skip_unchanged=True)
         return created
 
@@ -57,10 +57,10 @@ class BindingRecordQuerySet(models.QuerySet["BindingRecord"]):
         using = self._write_alias()
         touched = models.Q(pk__in=[record.pk for record in records])
         with transaction.atomic(using=using):
-            before = _load(using, touched)
+            before = load_locked(using, touched)
             with _quiet():
                 count = super().bulk_update(records, *args, **kwargs)
-            _validate_and_announce(using, before, _load(using, touched))
+            _validate_and_announce(using, before, load_locked(using, touched))
         return count
 
     def update(self, **kwargs: Any) -> int:
@@ -70,9 +70,9 @@ class BindingRecordQuerySet(models.QuerySet["BindingRecord"]):
         using = self._write_alias()
         with transaction.atomic(using=using):
             touched = models.Q(pk__in=list(self.using(using).values_list("pk", flat=True)))
-            before = _load(using, touched)
+            before = load_locked(using, touched)
             count = super().update(**kwargs)
-            _validate_and_announce(using, before, _load(using, touched))
+            _validate_and_announce(using, before, load_locked(using, touched))
         return count
 
     update.alters_data = True  # type: ignore[attr-defined]
@@ -338,22 +338,6 @@ def _default(key: str) -> object:
     return field.get_default()
 
 
-def _edits(before: Mapping[Key, BindingRecord], after: Mapping[Key, BindingRecord]) -> list[Edit]:
-    """Compare by primary key. A record with a new stream ends under the old one and begins under the new one."""
-    streams = {record.stream for record in after.values()}
-    old = {record.stream: record for record in before.values()}
-    gone = [Edit(stream, old[stream].definition(), None) for stream in sorted(old.keys() - streams)]
-    return gone + [
-        Edit(
-            record.stream,
-            was.definition() if (was := old.get(record.stream)) is not None else None,
-            record.definition(),
-            (was.known if was is not None else None, record.known),
-        )
-        for record in after.values()
-    ]
-
-
 def _validate_and_announce(
     using: str,
     before: Mapping[Key, BindingRecord],
@@ -361,10 +345,10 @@ def _validate_and_announce(
     skip_unchanged: bool = False,
 ) -> None:
     for pk, record in after.items():
-        if not _is_switched_off(before.get(pk), record):
+        if not is_switched_off(before.get(pk), record):
             record.full_clean(validate_unique=False)
         _store_known(using, record, settle_known(before.get(pk), record))
-    edits = _edits(before, after)
+    edits = compare(before, after)
     if skip_unchanged:
         edits = [edit for edit in edits if not edit.is_empty]
     announce(BindingRecord, using, edits)
@@ -377,72 +361,9 @@ def _store_known(using: str, record: BindingRecord, known: list[str] | None) -> 
         BindingRecord._base_manager.using(using).filter(pk=record.pk).update(known=known)
 
 
-def _is_switched_off(before: BindingRecord | None, after: BindingRecord) -> bool:
-    """Return whether the edit only disables the record. This is allowed even if the record has become invalid."""
-    if before is None or after.enabled is not False:
-        return False
-    return {**before.definition(), "enabled": False} == {**after.definition(), "enabled": False}
-
-
-def _load(using: str, condition: models.Q) -> dict[Key, BindingRecord]:
+def load_locked(using: str, condition: models.Q) -> dict[Key, BindingRecord]:
     """Return stored records by primary key, in the order of their streams. Lock them if the database supports it."""
     rows = BindingRecord.objects.using(using).filter(condition).order_by("stream")
     if connections[using].in_atomic_block:
         rows = rows.select_for_update()
     return {record.pk: record for record in rows}
-
-
-def _refuse_repeats(records: Sequence[BindingRecord]) -> None:
-    streams = [record.stream for record in records]
-    for stream in streams:
-        if streams.count(stream) > 1:
-            raise ValidationError({"stream": [f"$.stream: Binding {stream!r} stands twice in one call."]})
-
-
-def _validate_before_save(
-    instance: BindingRecord, raw: bool, using: str, update_fields: Collection[str] | None = None, **kwargs: object
-) -> None:
-    """Validate on ``pre_save``, which both ``save()`` and ``loaddata`` pass."""
-    before = _load_stored(instance, using)
-    result = instance
-    if before is not None and update_fields is not None:
-        # The other fields of the instance are not stored, so those of the stored row count.
-        result = copy.copy(before)
-        for name in update_fields:
-            setattr(result, name, getattr(instance, name))
-    if not _is_switched_off(before, result):
-        result.full_clean(validate_unique=not raw)
-    stored = before.known if before is not None else None
-    result.known = instance.known = settle_known(before, result, instance.__dict__.pop("_choice", None))
-    is_stored = before is None or update_fields is None or "known" in update_fields
-    instance.__dict__["_edit"] = before, result, is_stored or stored == result.known
-
-
-def _announce_save(instance: BindingRecord, using: str, **kwargs: object) -> None:
-    before, result, is_stored = instance.__dict__.pop("_edit", (None, instance, True))
-    with transaction.atomic(using=using):
-        if not is_stored:
-            BindingRecord._base_manager.using(using).filter(pk=instance.pk).update(known=result.known)
-        announce(BindingRecord, using, _edits({instance.pk: before} if before else {}, {instance.pk: result}))
-
-
-def _note_before_delete(instance: BindingRecord, using: str, **kwargs: object) -> None:
-    # The instance may have a new stream that was never stored.
-    instance.__dict__["_edit"] = _load_stored(instance, using), None
-
-
-def _announce_delete(instance: BindingRecord, using: str, **kwargs: object) -> None:
-    before, _ = instance.__dict__.pop("_edit", (instance, None))
-    if before is not None:
-        announce(BindingRecord, using, _edits({before.pk: before}, {}))
-
-
-def _load_stored(instance: BindingRecord, using: str) -> BindingRecord | None:
-    key: Key = instance.pk  # None before the first save, unlike in the stubs.
-    return None if key is None else _load(using, models.Q(pk=key)).get(key)
-
-
-models.signals.pre_save.connect(_validate_before_save, sender=BindingRecord, dispatch_uid="declbind.validate")
-models.signals.post_save.connect(_announce_save, sender=BindingRecord, dispatch_uid="declbind.announce")
-models.signals.pre_delete.connect(_note_before_delete, sender=BindingRecord, dispatch_uid="declbind.note")
-models.signals.post_delete.connect(_announce_delete, sender=BindingRecord, dispatch_uid="declbind.announce")

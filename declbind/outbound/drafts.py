@@ -20,6 +20,7 @@ from declbind.bindings import Binding
 from declbind.core.frames import EVERY_GROUP, RESYNC
 from declbind.core.groups import diff, is_legal_name
 from declbind.django_types import Key, through_of
+from declbind.english import as_english
 from declbind.models import Event
 from declbind.serializers import encode_key, encode_value
 from declbind.serializers.exact import exact_key
@@ -111,7 +112,7 @@ def _note_withheld(outlet: Outlet, names: tuple[str, ...], using: str) -> None:
     if len(_noted) >= MAX_NOTED:
         _noted.clear()
     _noted[key] = now
-    logger.error("Binding %r: %s", outlet.stream, describe_withheld(names))
+    logger.error("Binding %r: %s", outlet.stream, as_english(describe_withheld(names)))
     signals.values_withheld.send_robust(sender=outlet.binding, stream=outlet.stream, names=names, using=using)
 
 

@@ -14,6 +14,8 @@ from django.db import DatabaseError, ProgrammingError, connections, models, tran
 
 from declbind.models import Event, Head
 
+from .head_lock import NumberingBlockedError, bounded_transaction, lock_head
+
 
 class NewHead(TypedDict):
     """The columns of a new head row."""
@@ -53,8 +55,8 @@ def ensure_head(using: str) -> Head:
     if head := heads.filter(pk=1).first():
         return head
     # Another process inserted the row after the open transaction took its snapshot. A locking read sees the row.
-    with transaction.atomic(using=using):
-        return heads.select_for_update().get(pk=1)
+    with bounded_transaction(using):
+        return lock_head(using)
 
 
 def _new_head(using: str, last_given: int = 0) -> NewHead:
@@ -80,8 +82,11 @@ def renew_epoch(using: str, epoch: str) -> None:
 
     Call it when the log lacks events that it should have, because offsets of the old epoch are then meaningless.
     Numbers continue after the highest number that was assigned.
+
+    Raises:
+        NumberingBlockedError: Another session holds the lock of the head.
     """
-    with transaction.atomic(using=using):
+    with bounded_transaction(using):
         head = Head.objects.using(using).select_for_update().filter(pk=1, epoch=epoch).first()
         if head is not None:
             _begin_anew(head, using)
@@ -98,18 +103,26 @@ def check_incarnation(using: str) -> None:
 
     Call it after a process opens a new connection, because the tables may have been replaced while it was closed.
     SQLite records nothing that shows a replacement; there, ``manage.py declbind doctor --after-restore`` begins the new
-    epoch.
+    epoch. While another session holds the lock of the head, tables that were never seen before are not recorded.
+
+    Raises:
+        NumberingBlockedError: The tables were replaced, and another session holds the lock of the head.
     """
     incarnation = _read_incarnation(using)
     head = ensure_head(using)
     if head.incarnation == incarnation or not incarnation:
         return
-    with transaction.atomic(using=using):
-        head = Head.objects.using(using).select_for_update().get(pk=1)
-        if head.incarnation not in ("", incarnation):
-            _begin_anew(head, using)
-        head.incarnation = incarnation
-        head.save()
+    try:
+        with bounded_transaction(using):
+            head = lock_head(using)
+            if head.incarnation not in ("", incarnation):
+                _begin_anew(head, using)
+            head.incarnation = incarnation
+            head.save()
+    except NumberingBlockedError:
+        # There is nothing to compare with, so the process may start. Its next connection records the tables.
+        if head.incarnation:
+            raise
 
 
 def _read_incarnation(using: str) -> str:

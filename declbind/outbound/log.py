@@ -32,6 +32,7 @@ from declbind.tenancy import EVERYBODY
 
 from . import tenants
 from .entries import Draft, insert
+from .head_lock import NumberingBlockedError, bounded_transaction
 from .history import FIRST_MARK, LAST_ID, ensure_head, needs_sequencer, offset_column
 
 logger = logging.getLogger("declbind")
@@ -238,7 +239,8 @@ def read(after: int, limit: int, using: str, stream: str | None = None, tenant: 
 def trim(using: str) -> int:
     """Delete one batch of events that are older than the retention; return the number of deleted events.
 
-    Only numbered events are deleted, oldest first, and ``min_seq`` moves in the same transaction.
+    Only numbered events are deleted, oldest first, and ``min_seq`` moves in the same transaction. Nothing is deleted
+    while another session holds the lock of the head.
     """
     head = load_head(using)
     column = offset_column(using)
@@ -250,7 +252,18 @@ def trim(using: str) -> int:
     last = min(max(by_age, head.offset - settings.RETENTION_EVENTS), batch_end)
     if last < head.min_offset:
         return 0
-    with transaction.atomic(using=using):
+    try:
+        return _delete(last, using)
+    except NumberingBlockedError as error:
+        logger.info("Old events are deleted later: %s", error)
+        return 0
+
+
+def _delete(last: int, using: str) -> int:
+    """Delete the events up to an offset; return their number."""
+    column = offset_column(using)
+    events = Event.objects.using(using)
+    with bounded_transaction(using):
         # Never lower the number, because readers trust it and another relay may have trimmed further in the meantime.
         trimmed = events.filter(**{f"{column}__lte": last}).order_by(f"-{column}")
         until = trimmed.values_list("created_at", flat=True).first()

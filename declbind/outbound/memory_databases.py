@@ -15,6 +15,8 @@ from typing import Literal
 from django.db import connections
 from django.db.backends.signals import connection_created
 
+from declbind.core.sentences import Sentence
+from declbind.core.sentences import Sentence as _
 from declbind.django_types import Connection, ExecuteContext, Method
 
 #: The name that Django's test runner gives to its database in memory, which exists as long as the tests run.
@@ -52,14 +54,16 @@ def is_test_database(using: str) -> bool:
     return str(connections[using].settings_dict["NAME"] or "").startswith(_TEST_DATABASE)
 
 
-def describe_memory(using: str) -> str:
+def describe_memory(using: str) -> Sentence | str:
     """Return a sentence that explains why sockets cannot be served from a database in memory, or "" if they can."""
     if reach_of(using) != "thread":
         return ""
     name = connections[using].settings_dict["NAME"]
-    return (
-        f"Database {using!r} is in memory (NAME is {str(name)!r}): each thread that connects to it gets an empty "
-        "database of its own, without declbind's tables. Sockets are served by several threads, so name a file."
+    return _(
+        "Database %(database)r is in memory (NAME is %(name)r): each thread that connects to it gets an empty database "
+        "of its own, without declbind's tables. Sockets are served by several threads, so name a file.",
+        database=using,
+        name=str(name),
     )
 
 

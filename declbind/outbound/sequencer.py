@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from django.db import OperationalError, connections, models, transaction
+from django.db import connections, models, transaction
 from django.db.models.expressions import RawSQL
 
 from declbind.batches import in_batches
@@ -23,6 +23,7 @@ from declbind.django_types import Connection
 from declbind.models import Event, Head
 
 from . import entries
+from .head_lock import bounded_transaction, bounded_waits, lock_head, read_committed, refuse_to_wait
 from .history import FIRST_MARK, ensure_head, needs_sequencer
 from .log import HeadState, load_head, look
 from .triggers.marks import Mark, convert
@@ -30,14 +31,6 @@ from .triggers.marks import Mark, convert
 SEQUENCE_BATCH = 5_000
 #: On SQLite: how often a read is repeated because marks were committed during it, before it blocks writers.
 READ_ATTEMPTS = 3
-#: How long the lock of the head is awaited. Other sequencers hold it for milliseconds.
-LOCK_SECONDS = 2.0
-#: PostgreSQL's code for a lock that was not available in time.
-LOCK_NOT_AVAILABLE = "55P03"
-
-
-class NumberingBlockedError(OperationalError):
-    """Another session has held the lock of the head for longer than ``LOCK_SECONDS``."""
 
 
 class StaleViewError(Exception):
@@ -47,7 +40,7 @@ class StaleViewError(Exception):
 def sequence(using: str, limit: int = SEQUENCE_BATCH) -> int:
     """Number the committed events that have no number yet, in the order of their ids.
 
-    The wait for the lock is bounded on PostgreSQL, unless the caller has begun a transaction.
+    The wait for the lock is bounded.
 
     Marks of triggers become events in their places. Any number of processes may call this at any time. Without new
     events it takes no lock.
@@ -60,7 +53,7 @@ def sequence(using: str, limit: int = SEQUENCE_BATCH) -> int:
         The number of events that were numbered.
 
     Raises:
-        NumberingBlockedError: Another session holds the lock of the head.
+        head_lock.NumberingBlockedError: Another session holds the lock of the head.
     """
     if not needs_sequencer(using):
         return settle_marks(using)
@@ -73,41 +66,20 @@ def sequence(using: str, limit: int = SEQUENCE_BATCH) -> int:
     made = _convert(waiting.filter(kind=Event.MARK).order_by("id")[:limit]) if has_marks else {}
     is_outermost = not connections[using].in_atomic_block
     try:
-        with transaction.atomic(using=using):
-            if is_outermost:
-                _read_committed(connections[using])
-            head = Head.objects.using(using).select_for_update().get(pk=1)
+        with bounded_transaction(using, is_fresh=True):
+            head = lock_head(using)
             count = number_events(waiting, head.seq, limit, using)
             last = head.seq + count
             if has_marks:
                 more, last = number_with_marks(waiting, last, limit, connections[using], made)
                 count += more
             Head.objects.using(using).filter(pk=1).update(seq=last)
-    except OperationalError as error:
-        if is_outermost and getattr(error.__cause__, "sqlstate", None) == LOCK_NOT_AVAILABLE:
-            text = f"Another session of the database has held the lock of the log for over {LOCK_SECONDS:g} s."
-            raise NumberingBlockedError(text) from error
-        raise
     except StaleViewError:
         # A caller's transaction sees the log as it was before the lock was taken. Others number its events.
         if is_outermost:
             raise
         return 0
     return count
-
-
-def _read_committed(connection: Connection) -> None:
-    """Make the transaction that begins here see committed data until it holds the head's lock.
-
-    The project may have set a stricter isolation level. Under it, two processes that compete for the lock would fail
-    with a serialization error, and the reads here would conflict with the project's writes. MySQL and MariaDB need
-    nothing, because their locking reads see the newest rows in every level.
-    """
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
-            # Without a limit, one hung session would also stop the heartbeat, which shares the thread.
-            cursor.execute(f"SET LOCAL lock_timeout = {int(LOCK_SECONDS * 1000)}")
 
 
 def _look_for_waiting(using: str) -> tuple[bool, bool]:
@@ -312,6 +284,9 @@ def numbered_read(using: str) -> Iterator[HeadState]:
     that are committed without a number are therefore numbered first. Otherwise their rows would be in the state while
     their later numbers were above the offset, and a client that resumes from it would receive the events again.
     Otherwise this is like ``consistent_read``.
+
+    Raises:
+        head_lock.NumberingBlockedError: Events wait for numbers, and another session holds the lock of the head.
     """
     ensure_head(using)
     if connections[using].in_atomic_block:
@@ -360,13 +335,14 @@ def _number_what_is_seen(using: str, made: Mapping[int, list[entries.Draft]]) ->
     query is made here while a second connection holds the sequencer's lock, so no other process can assign numbers in
     between. The lock is released before this returns.
     """
-    with contextlib.closing(connections[using].copy()) as other, other.cursor() as cursor:
+    with contextlib.closing(connections[using].copy()) as other, refuse_to_wait(), other.cursor() as cursor:
         other.set_autocommit(False)
-        _read_committed(other)
-        cursor.execute("SELECT seq FROM declbind_head WHERE id = 1 FOR UPDATE")
-        head = load_head(using)
-        waiting = Event.objects.using(using).filter(seq__isnull=True)
-        _, last = number_with_marks(waiting, head.offset, waiting.count(), other, made)
-        cursor.execute("UPDATE declbind_head SET seq = %s WHERE id = 1", [last])
-        other.commit()
+        read_committed(other)
+        with bounded_waits(other):
+            cursor.execute("SELECT seq FROM declbind_head WHERE id = 1 FOR UPDATE")
+            head = load_head(using)
+            waiting = Event.objects.using(using).filter(seq__isnull=True)
+            _, last = number_with_marks(waiting, head.offset, waiting.count(), other, made)
+            cursor.execute("UPDATE declbind_head SET seq = %s WHERE id = 1", [last])
+            other.commit()
     return replace(head, offset=last)

@@ -14,6 +14,8 @@ from typing import Any
 from django.db import DatabaseError, connections, models, transaction
 from django.utils import timezone
 
+from declbind.core.sentences import Sentence
+from declbind.core.sentences import Sentence as _
 from declbind.models import Head
 
 logger = logging.getLogger("declbind")
@@ -91,17 +93,26 @@ def find_head_holders(using: str) -> list[Session]:
     return []
 
 
-def describe_holders(using: str) -> str:
+def describe_holders(using: str) -> Sentence | str:
     """Return which session keeps the log from being numbered, as a sentence; "" if there is none."""
     holders = find_head_holders(using)
     if not holders:
         return ""
     first = holders[0]
-    who = f"session {first.pid} of the database" if first.pid else "a session of the database"
-    program = f" ({first.program})" if first.program else ""
-    since = f" since {first.began_at:%Y-%m-%d %H:%M:%S %Z}" if first.began_at is not None else ""
-    query = f", its last statement began {first.query_at:%H:%M:%S}" if first.query_at is not None else ""
-    return f"The log cannot be numbered: {who}{program} has held its lock{since}{query}."
+    who = _("session %(pid)s of the database", pid=first.pid) if first.pid else _("a session of the database")
+    if first.program:
+        who = _("%(session)s (%(program)s)", session=who, program=first.program)
+    if first.began_at is None:
+        return _("The log cannot be numbered: %(session)s has held its lock.", session=who)
+    since = f"{first.began_at:%Y-%m-%d %H:%M:%S %Z}"
+    if first.query_at is None:
+        return _("The log cannot be numbered: %(session)s has held its lock since %(since)s.", session=who, since=since)
+    return _(
+        "The log cannot be numbered: %(session)s has held its lock since %(since)s, its last statement began %(time)s.",
+        session=who,
+        since=since,
+        time=f"{first.query_at:%H:%M:%S}",
+    )
 
 
 def find_writers(table: str, using: str) -> list[Session]:

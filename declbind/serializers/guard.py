@@ -11,6 +11,8 @@ import datetime as dt
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from declbind.core.sentences import Sentence
+from declbind.core.sentences import Sentence as _
 from declbind.fields import is_sensitive
 
 #: The limits of the check: the depth, and the number of values in one payload. Anything beyond is not checked.
@@ -135,10 +137,10 @@ class _Look:
         return value
 
 
-def describe_withheld(names: Collection[str]) -> str:
+def describe_withheld(names: Collection[str]) -> Sentence:
     """Return a description of the withheld values, with advice."""
-    listed = ", ".join(map(repr, names))
-    return (
-        f"The code of the binding puts {listed} into its payloads, which looks like a secret, so it is sent as null. "
-        "Take it out there, or name it in 'sensitive'. A password hash is never sent."
+    return _(
+        "The code of the binding puts %(names)s into its payloads, which looks like a secret, so it is sent as null. "
+        "Take it out there, or name it in 'sensitive'. A password hash is never sent.",
+        names=", ".join(map(repr, names)),
     )

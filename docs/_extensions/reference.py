@@ -261,7 +261,7 @@ def codes_and_reasons() -> dict[str, set[str]]:
         for name, value in vars(socket).items()
         if name.isupper() and isinstance(value, int) and 1000 <= value < 5000
     }
-    thrown = set(re.findall(r"DeclbindError\(\s*'(\w+)'", CLIENT.read_text()))
+    thrown = set(re.findall(r"(?:DeclbindError\(|#giveUp\(ref, |#giveUpWrites\()\s*'(\w+)'", CLIENT.read_text()))
     return {
         "Error codes": set(CODES),
         "Codes of the JavaScript client": thrown - set(CODES),

@@ -104,12 +104,14 @@ class Loss:
         holds: By what the right is held before.
         is_for_all: Whether everybody else loses it as well.
         is_of_session: Whether a connection by a token keeps it.
+        is_of_connection: Whether the user's other connections keep it.
     """
 
     lose: Callable[[Victim], object]
     holds: str = "user"
     is_for_all: bool = False
     is_of_session: bool = False
+    is_of_connection: bool = False
 
 
 LOSSES: dict[str, Loss] = {
@@ -155,7 +157,7 @@ LOSSES: dict[str, Loss] = {
     ),
     # operators
     "kick the user": Loss(lambda victim: kick(user=victim.user)),
-    "kick the connection": Loss(lambda victim: kick(connection=victim.connection)),
+    "kick the connection": Loss(lambda victim: kick(connection=victim.connection), is_of_connection=True),
     "block the user": Loss(lambda victim: block(str(victim.user.pk), timedelta(minutes=1))),
     "ask for a check": Loss(lambda victim: _take_unseen(victim)),
     # the binding

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -140,24 +140,30 @@ def load_offsets() -> list[int]:
     return list(rows.order_by(column).values_list(column, flat=True))
 
 
-async def lose_under_load(loss: Loss, seed: str, credential: str = "session") -> Outcome:
-    """Remove the permission at a random moment of a steady load."""
+async def lose_under_load(loss: Loss, seed: str, credentials: Sequence[str] = ("session",)) -> list[Outcome]:
+    """Remove the permission at a random moment of a steady load.
+
+    The victim is connected by each of the credentials; the connection that may be kicked is the last of them.
+    """
     victim = await in_thread(make_victim, loss.holds)
     other = await in_thread(make_victim, "user")
     load = Load()
-    mine, others = await in_thread(victim.client, credential), await in_thread(other.client, credential)
-    async with mine as client, others as another:
-        [socket] = [each for each in (await get_hub()).sockets() if each.user_key == str(victim.user.pk)]
-        victim.connection = socket.id
-        await connect(client)
-        await connect(another)
+    async with AsyncExitStack() as stack:
+        mine = [await stack.enter_async_context(await in_thread(victim.client, each)) for each in credentials]
+        sockets = [each for each in (await get_hub()).sockets() if each.user_key == str(victim.user.pk)]
+        assert len(sockets) == len(mine)
+        victim.connection = sockets[-1].id
+        another = await stack.enter_async_context(await in_thread(other.client))
+        for client in (*mine, another):
+            await connect(client)
         with load.running():
             before = random.Random(seed).randint(1, BEFORE)
             await in_thread(load.wait_for, before)
             offset = await in_thread(carry_out, loss, victim)
             await in_thread(load.wait_for, load.count + AFTER)
-        seen, elsewhere = await read_all(client), await read_all(another)
-    return Outcome(offset, seen, elsewhere, await in_thread(load_offsets))
+        *seen, elsewhere = [await read_all(client) for client in (*mine, another)]
+    offsets = await in_thread(load_offsets)
+    return [Outcome(offset, each, elsewhere, offsets) for each in seen]
 
 
 async def lose_in_a_batch(monkeypatch: pytest.MonkeyPatch, loss: Loss) -> Outcome:
@@ -176,27 +182,35 @@ async def lose_in_a_batch(monkeypatch: pytest.MonkeyPatch, loss: Loss) -> Outcom
         return Outcome(offset, await read_all(client), Seen([], None), [])
 
 
-@pytest.mark.parametrize(
-    ("name", "credential"),
-    [
-        *((name, "session") for name in LOSSES),
-        # An edit of a binding does not depend on how a client has connected.
-        *((name, "token") for name, loss in LOSSES.items() if not (loss.is_of_session or loss.is_for_all)),
-    ],
-)
-async def test_nothing_later_than_the_loss_is_sent(name, credential):
+def attempts() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield each loss with the credentials of the connections that it has to affect."""
+    for name, loss in LOSSES.items():
+        if loss.is_of_session or loss.is_for_all:
+            # An edit of a binding does not depend on how a client has connected.
+            yield name, ("session",)
+        elif loss.is_of_connection:
+            yield from ((name, (credential,)) for credential in ("session", "token"))
+        else:
+            yield name, ("session", "token")
+
+
+ATTEMPTS = [pytest.param(name, using, id=f"{name}-{'+'.join(using)}") for name, using in attempts()]
+
+
+@pytest.mark.parametrize(("name", "credentials"), ATTEMPTS)
+async def test_nothing_later_than_the_loss_is_sent(name, credentials):
     """The victim gets all earlier events and an end. Another user gets all events, once and in order."""
     loss = LOSSES[name]
-    outcome = await lose_under_load(loss, name, credential)
-    assert outcome.late == []
-    assert outcome.victim.end is not None
-    assert outcome.victim.offsets == outcome.all_offsets[: len(outcome.victim.offsets)]
-    if outcome.victim.end == "permission" and not loss.is_for_all:
-        # A socket that is closed drops what waits, and an edit is in force on delivery as soon as a process knows it.
-        assert outcome.victim.offsets == [each for each in outcome.all_offsets if each < outcome.offset]
-    if not loss.is_for_all:
-        assert outcome.other.end is None
-        assert outcome.other.offsets == outcome.all_offsets
+    for outcome in await lose_under_load(loss, name, credentials):
+        assert outcome.late == []
+        assert outcome.victim.end is not None
+        assert outcome.victim.offsets == outcome.all_offsets[: len(outcome.victim.offsets)]
+        if outcome.victim.end == "permission" and not loss.is_for_all:
+            # A closed socket drops what waits, and an edit is in force on delivery as soon as a process knows it.
+            assert outcome.victim.offsets == [each for each in outcome.all_offsets if each < outcome.offset]
+        if not loss.is_for_all:
+            assert outcome.other.end is None
+            assert outcome.other.offsets == outcome.all_offsets
 
 
 @pytest.mark.parametrize("name", ["log out", "deactivate", "clear the permissions", "delete the group"])
@@ -207,7 +221,8 @@ async def test_a_hub_without_the_barrier_is_caught(monkeypatch, name):
         return None
 
     monkeypatch.setattr(Pump, "_obey", ignore)
-    assert (await lose_under_load(LOSSES[name], name)).late
+    [outcome] = await lose_under_load(LOSSES[name], name)
+    assert outcome.late
 
 
 @pytest.mark.parametrize("name", ["clear the permissions", "kick the user"])
@@ -230,4 +245,5 @@ async def test_a_hub_that_ignores_an_edit_is_caught(monkeypatch, name):
         return None
 
     monkeypatch.setattr(LiveHub, "apply_registry", ignore)
-    assert (await lose_under_load(LOSSES[name], name)).victim.end is None
+    [outcome] = await lose_under_load(LOSSES[name], name)
+    assert outcome.victim.end is None

@@ -12,8 +12,9 @@ from hypothesis import Phase, assume, example, given, settings
 from hypothesis import strategies as st
 
 from declbind.core import groups
+from declbind.core.canonical import canonical_text
 from declbind.core.errors import ClientError, ConfigError
-from declbind.core.groups import GroupTemplate, ambiguity_problems, canonical_text, diff, match_template
+from declbind.core.groups import GroupTemplate, ambiguity_problems, diff, match_template
 
 LEGAL = re.compile(r"[A-Za-z0-9._-]{1,99}\Z")
 TEMPLATES = [

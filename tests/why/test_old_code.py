@@ -15,8 +15,9 @@ import pytest
 from django.utils import timezone
 
 from declbind.code_digest import digest_code
+from declbind.console.doctor import examine
+from declbind.console.old_code import Present
 from declbind.console.why import Answer, Cause, Certainty, Question, explain
-from declbind.console.why.code import Present
 from declbind.models import BindingRecord, BindingRevision, Event, Node
 from declbind.outbound import relay
 from declbind.registry import database_alias, get_registry, refresh
@@ -182,7 +183,7 @@ def test_a_process_that_wrote_before_a_deployment_is_not_called_old_for_certain(
         event.save()
         age = Present.load(database_alias()).judge(event)
         assert age is not None
-        assert age.certainty is Certainty.CANNOT_TELL
+        assert age.is_sure is None
         IntegerValue.objects.create(name="a", value=1)
         latest = Event.objects.latest("pk")
         latest.code = "before"
@@ -190,7 +191,7 @@ def test_a_process_that_wrote_before_a_deployment_is_not_called_old_for_certain(
         event.save()
         age = Present.load(database_alias()).judge(latest)
         assert age is not None
-        assert age.certainty is Certainty.CERTAIN
+        assert age.is_sure
 
 
 def test_a_process_with_sockets_and_other_models_is_named() -> None:
@@ -229,3 +230,15 @@ def test_a_changed_method_changes_the_digest() -> None:
         with override_bindings(make(group)) as registry:
             found.append(digest_code(registry))
     assert found[0] == found[1] != found[2]
+
+
+def test_the_doctor_names_a_worker_with_older_code() -> None:
+    """It is a fault if the order of the log shows that the present code was there before."""
+    with override_bindings(NUMBERS):
+        row = IntegerValue.objects.create(name="a", value=1)
+        assert [finding for finding in examine(database_alias()) if finding.name == "code"] == []
+        row.save()
+        Event.objects.filter(pk=Event.objects.latest("pk").pk).update(code="old", process="worker:5")
+        found = [finding for finding in examine(database_alias()) if finding.name == "code"]
+    assert [finding.level for finding in found] == ["bad"]
+    assert "worker:5" in found[0].meaning

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
+
+from django.utils.translation import gettext
 
 from declbind.console.audience import Audience
 from declbind.console.visibility import Viewers, VisibleRows
@@ -13,48 +15,11 @@ from declbind.core.course import Check
 from declbind.core.errors import ClientError
 from declbind.core.frames import encode_reply
 
-OK, REFUSED, SKIPPED, NOTE = "ok", "refused", "skipped", "note"
+from .words import ACTIONS, NOTE, OK, REFUSED, SIGNS, TITLES, WITHOUT_VALUES, hidden_group
 
-#: The actions that can be tried, in an operator's words.
-ACTIONS: Final = {
-    "view": "sees rows (subscribes)",
-    "create": "creates a row",
-    "update": "changes a row",
-    "delete": "deletes a row",
-    "outbound": "a row changes: what is sent",
-    "outbound-create": "a row is created: what is sent",
-    "outbound-delete": "a row is deleted: what is sent",
-}
-#: The replacement of a group name that contains values of a row.
-HIDDEN: Final = "(not shown)"
-GROUP_WORDS: Final = {
-    Check.GROUP: "The params select a group.",
-    Check.GROUPS: "Not shown, because the names of the groups contain values of the row.",
-    Check.ROW: "The row is in the group.",
-}
 #: Other names of actions.
 ALIASES: Final = {"subscribe": "view", "outbound-update": "outbound"}
 INBOUND: Final = frozenset({"create", "update", "delete"})
-
-TITLES: Final = {
-    Check.BINDINGS: "Bindings",
-    Check.BINDING: "Binding found",
-    Check.REQUEST: "Request readable",
-    Check.WHO: "User",
-    Check.DIRECTION: "Direction open",
-    Check.PERMISSION: "Permission",
-    Check.FIELDS: "Fields accepted",
-    Check.SCOPE: "Own rows only",
-    Check.GROUP: "Group",
-    Check.ROW: "Row visible",
-    Check.VALUES: "Values valid",
-    Check.STORE: "Stored",
-    Check.INSIDE: "Stays in scope",
-    Check.GROUPS: "Groups before and after",
-    Check.FRAMES: "Frames",
-    Check.SECRETS: "Withheld secrets",
-    Check.CONNECTIONS: "Connections that receive them",
-}
 
 
 @dataclass(frozen=True)
@@ -107,10 +72,17 @@ class Question:
 
     @property
     def configuration(self) -> str:
-        """The tried definition, in words."""
+        """The tried definition, for programs."""
         if self.document is not None:
             return "edited record"
         return "active" if self.revision is None else f"revision {self.revision}"
+
+    @property
+    def configuration_text(self) -> str:
+        """The tried definition, in words."""
+        if self.document is not None:
+            return gettext("edited record")
+        return gettext("active") if self.revision is None else gettext("revision %(key)s") % {"key": self.revision}
 
 
 @dataclass(frozen=True)
@@ -125,7 +97,7 @@ class Step:
     @property
     def title(self) -> str:
         """The check, in words."""
-        return TITLES[self.name]
+        return str(TITLES[self.name])
 
 
 @dataclass(frozen=True)
@@ -265,10 +237,10 @@ class Trial:
         steps = tuple(_without_group(step) for step in steps)
         reply, answer, rows = self.reply, self.answer, self.rows
         if reply is not None and "group" in reply:
-            reply = {**reply, "group": HIDDEN}
+            reply = {**reply, "group": hidden_group()}
             answer = encode_reply(self.question.stream, 1, reply)
         if rows is not None:
-            rows = replace(rows, group=HIDDEN)
+            rows = replace(rows, group=hidden_group())
         return replace(made, steps=steps, reply=reply, answer=answer, rows=rows)
 
     def without_names(self) -> Trial:
@@ -310,36 +282,44 @@ class Trial:
         return "\n".join(_lines(self))
 
 
-SIGNS: Final = {OK: "ok", REFUSED: "REFUSED", SKIPPED: "-", NOTE: "note"}
-
-
-def _lines(trial: Trial) -> list[str]:
+def _lines(trial: Trial) -> Iterator[str]:
+    """Yield the lines of a whole trial as plain text, for a ticket."""
     question = trial.question
-    asked = [f"{trial.user}: {ACTIONS[question.action]}", f"stream {question.stream or '(every binding)'}"]
-    if question.pk is not None:
-        asked.append(f"row {question.pk}")
-    asked.append(f"configuration: {question.configuration}")
-    lines = [f"Try it: {', '.join(asked)}"]
-    for name, given in (("values", question.values), ("params", question.params)):
+    yield _headline(trial)
+    for title, given in ((gettext("values"), question.values), (gettext("params"), question.params)):
         if given:
-            lines.append(f"  {name}: {json.dumps(given, ensure_ascii=False, default=str)}")
+            yield f"  {title}: {json.dumps(given, ensure_ascii=False, default=str)}"
     width = max((len(step.title) for step in trial.steps), default=0)
-    lines += [f"{SIGNS[step.verdict]:<8} {step.title:<{width}}  {step.text}" for step in trial.steps]
+    for step in trial.steps:
+        yield f"{SIGNS[step.verdict]!s:<8} {step.title:<{width}}  {step.text}"
     if trial.answer:
-        lines.append(f"Answer: {trial.answer}")
-    lines += [f"Frame: {frame.text}" for frame in trial.frames]
-    names = [listener.username or "anonymous" for each in trial.listening for listener in each.audience.listeners]
+        yield gettext("Answer: %(frame)s") % {"frame": trial.answer}
+    for frame in trial.frames:
+        yield gettext("Frame: %(frame)s") % {"frame": frame.text}
+    names = [
+        listener.username or gettext("anonymous") for each in trial.listening for listener in each.audience.listeners
+    ]
     if names:
-        lines.append(f"Received by: {', '.join(dict.fromkeys(names))}")
+        yield gettext("Received by: %(names)s") % {"names": ", ".join(dict.fromkeys(names))}
     if trial.rows is not None:
-        lines.append(trial.rows.words())
-        lines += [f"  {json.dumps(row.pk)}: {json.dumps(row.data, ensure_ascii=False)}" for row in trial.rows.shown]
+        yield trial.rows.words()
+        for row in trial.rows.shown:
+            yield f"  {json.dumps(row.pk)}: {json.dumps(row.data, ensure_ascii=False)}"
     if trial.viewers is not None:
-        lines.append(trial.viewers.words())
+        yield trial.viewers.words()
     for part in trial.parts:
         end = part.refusal
-        lines.append(f"{SIGNS[part.verdict]:<8} {part.question.stream}{f': {end.title}: {end.text}' if end else ''}")
-    return lines
+        yield f"{SIGNS[part.verdict]!s:<8} {part.question.stream}{f': {end.title}: {end.text}' if end else ''}"
+
+
+def _headline(trial: Trial) -> str:
+    question = trial.question
+    stream = question.stream or gettext("(every binding)")
+    asked = [f"{trial.user}: {ACTIONS[question.action]}", gettext("stream %(stream)s") % {"stream": stream}]
+    if question.pk is not None:
+        asked.append(gettext("row %(key)s") % {"key": question.pk})
+    asked.append(gettext("configuration: %(configuration)s") % {"configuration": question.configuration_text})
+    return gettext("Try it: %(question)s") % {"question": ", ".join(asked)}
 
 
 def _without_messages(step: Step) -> Step:
@@ -359,14 +339,14 @@ def _without_row(step: Step) -> Step:
     """Replace the reason why a row is not seen by the fact that it is not seen."""
     if step.name != Check.ROW or "fault" in step.evidence or step.verdict not in (REFUSED, NOTE):
         return step
-    return replace(step, text="It does not exist, or this stream does not show it.", evidence={})
+    return replace(step, text=gettext("It does not exist, or this stream does not show it."), evidence={})
 
 
 def _without_group(step: Step) -> Step:
     """Replace the names of groups by the statement that there are groups."""
-    if step.name not in GROUP_WORDS or step.verdict != OK:
+    if step.name not in WITHOUT_VALUES or step.verdict != OK:
         return step
-    return replace(step, text=GROUP_WORDS[step.name], evidence={})
+    return replace(step, text=str(WITHOUT_VALUES[step.name]), evidence={})
 
 
 def _without_group_of(frame: Frame) -> Frame:
@@ -375,10 +355,12 @@ def _without_group_of(frame: Frame) -> Frame:
             return text
         content = json.loads(text)
         return json.dumps(
-            {**content, **({"group": HIDDEN} if "group" in content else {})}, ensure_ascii=False, separators=(",", ":")
+            {**content, **({"group": hidden_group()} if "group" in content else {})},
+            ensure_ascii=False,
+            separators=(",", ":"),
         )
 
-    return replace(frame, group=HIDDEN, text=hidden(frame.text), plain=hidden(frame.plain))
+    return replace(frame, group=hidden_group(), text=hidden(frame.text), plain=hidden(frame.plain))
 
 
 def key_of(frame: Frame) -> object:

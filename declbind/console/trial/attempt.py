@@ -14,6 +14,7 @@ from typing import Any
 
 from django.db import DatabaseError
 from django.db.models import Model
+from django.utils.translation import gettext
 
 from declbind import tenancy
 from declbind.bindings import Binding
@@ -23,7 +24,7 @@ from declbind.console.reasons import describe_user
 from declbind.console.visibility import Viewers, has_fixed_groups, load_rows, load_viewers
 from declbind.core import frames
 from declbind.core.course import Check
-from declbind.core.errors import ClientError, ConfigError, Problem
+from declbind.core.errors import ClientError, ConfigError
 from declbind.core.frames import Request
 from declbind.django_types import User
 from declbind.inbound.permissions import Identity, load_user
@@ -38,20 +39,10 @@ from declbind.registry_entries import build_alternative
 from declbind.serializers.guard import describe_withheld
 
 from . import inbound, outbound, subscription
-from .answer import (
-    ACTIONS,
-    ALIASES,
-    NOTE,
-    OK,
-    REFUSED,
-    Frame,
-    Listening,
-    Question,
-    Step,
-    Trial,
-)
+from .answer import ALIASES, Frame, Listening, Question, Step, Trial
 from .frames import build_frames
-from .steps import StepDescriptions, describe_faults, name_fault
+from .steps import StepDescriptions, describe_faults, describe_internal_fault, name_fault
+from .words import ACTIONS, NOTE, OK, REFUSED
 
 #: The maximum number of bindings that are tried if the question is about all.
 MAX_STREAMS = 100
@@ -68,7 +59,8 @@ def make_trial(question: Question, using: str | None = None) -> Trial:
     using = using or database_alias()
     question = dataclasses.replace(question, action=ALIASES.get(question.action, question.action))
     if question.action not in ACTIONS:
-        raise ConfigError([Problem("$", f"Expected an action of {', '.join(ACTIONS)}; got {question.action!r}.")])
+        text = gettext("Expected an action of %(actions)s; got %(given)r.")
+        raise ConfigError(text % {"actions": ", ".join(ACTIONS), "given": question.action})
     identity, user = find_user(question.who)
     registry, question = choose_registry(question, using)
     with indexes.trying(registry) as index, gather_withheld() as held_back:
@@ -82,8 +74,8 @@ def make_trial(question: Question, using: str | None = None) -> Trial:
             raise
         except Exception as fault:
             # The code of a model or a field failed outside the steps. Such a fault is shown, not raised.
-            text = f"internal: the project's code failed with {name_fault(fault)}."
-            step = Step(Check.BINDING, REFUSED, text, {"fault": name_fault(fault)})
+            said = name_fault(fault)
+            step = Step(Check.BINDING, REFUSED, describe_internal_fault(said), {"fault": said})
             return Trial(question, describe_user(user), (step,))
 
 
@@ -104,8 +96,12 @@ def choose_registry(question: Question, using: str) -> tuple[BindingRegistry, Qu
     if question.revision is not None:
         revision = BindingRevision.objects.using(using).filter(pk=question.revision).first()
         if revision is None or (stream and revision.stream != stream):
-            whose = f" of stream {stream!r}" if stream else ""
-            raise ConfigError([Problem("$", f"There is no revision {question.revision}{whose}.")])
+            text = (
+                gettext("There is no revision %(key)s of stream %(stream)r.")
+                if stream
+                else gettext("There is no revision %(key)s.")
+            )
+            raise ConfigError(text % {"key": question.revision, "stream": stream})
         stream, document = revision.stream, revision.definition
         registry = build_alternative(registry, stream, document)
     elif document is not None:
@@ -131,8 +127,14 @@ def _try_all(
         asked = dataclasses.replace(question, stream=stream, wide=False, carry_out=False)
         parts.append(_Attempt(asked, registry, index, identity, user, using).make())
     allowed = sum(part.verdict == OK for part in parts)
-    beyond = f" The first {len(parts)} of {len(streams)} were tried." if len(parts) < len(streams) else ""
-    text = f"Possible on {allowed} of {len(parts)} streams in force.{beyond}"
+    text = (
+        gettext("Possible on %(allowed)s of %(tried)s streams in force.")
+        if len(parts) == len(streams)
+        else gettext(
+            "Possible on %(allowed)s of %(tried)s streams in force. The first %(tried)s of %(total)s were tried."
+        )
+    )
+    text %= {"allowed": allowed, "tried": len(parts), "total": len(streams)}
     step = Step(Check.BINDINGS, NOTE, text, {"tried": len(parts), "in force": len(streams)})
     return Trial(question, describe_user(user), (step,), parts=tuple(parts))
 
@@ -173,7 +175,7 @@ class _Attempt:
         try:
             text = frames.encode({"stream": question.stream, "payload": payload})
         except (TypeError, ValueError) as error:
-            raise ConfigError([Problem("$", f"Expected values that JSON can hold: {error}.")]) from error
+            raise ConfigError(gettext("Expected values that JSON can hold: %(error)s.") % {"error": error}) from error
         try:
             binding, request = read_request(read_envelope(text), self.registry.by_stream)
         except ClientError as error:
@@ -344,7 +346,8 @@ def _with_secrets(made: Trial, held_back: Sequence[tuple[str, tuple[str, ...]]])
     if not held_back:
         return made
     texts = {stream: describe_withheld(names) for stream, names in held_back}
-    text = " ".join(f"Stream {stream!r}: {words}" for stream, words in texts.items())
+    sentence = gettext("Stream %(stream)r: %(text)s")
+    text = " ".join(sentence % {"stream": stream, "text": words} for stream, words in texts.items())
     step = Step(Check.SECRETS, NOTE, text, {"streams": list(texts)})
     return dataclasses.replace(made, steps=(*made.steps, step))
 

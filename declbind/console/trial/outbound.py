@@ -8,6 +8,7 @@ from typing import Any
 
 from django.core.exceptions import FieldDoesNotExist, ValidationError
 from django.db.models import Model
+from django.utils.translation import gettext
 
 from declbind import value_validation
 from declbind.bindings import Binding
@@ -20,7 +21,7 @@ from declbind.registry import BindingRegistry
 from .answer import Frame
 from .frames import Faults, build_frames, draft_with, number_drafts
 from .related import find_related
-from .subscription import CODE, find_row, rolled_back
+from .subscription import CODE, describe_missing, find_row, rolled_back
 
 #: The steps of a change in order.
 STEPS = (
@@ -62,7 +63,7 @@ def try_change(
     else:
         row = find_row(binding, pk, using)
         if row is None:
-            return Change(failed=Check.ROW, text=f"There is no {model._meta.label} with the key {pk!r:.60}.")
+            return Change(failed=Check.ROW, text=describe_missing(model, pk))
     if action != "delete":
         failed = assign(row, values, using)
         if failed is not None:
@@ -71,7 +72,7 @@ def try_change(
             try:
                 row.pk = value_validation.coerce(model._meta.pk, pk)
             except ValueError as error:
-                return Change(failed=Check.VALUES, text=f"This cannot be a key: {error}.")
+                return Change(failed=Check.VALUES, text=gettext("This cannot be a key: %(error)s.") % {"error": error})
         for moving in model._meta.concrete_fields:
             if getattr(moving, "auto_now", False) or (action == "create" and getattr(moving, "auto_now_add", False)):
                 moving.pre_save(row, action == "create")
@@ -97,18 +98,20 @@ def assign(row: Model, values: Mapping[str, object], using: str) -> Change | Non
     for name, value in values.items():
         found = _find_field(row, name)
         if found is None:
-            unknown[name] = [f"There is no such field.{suggest(name, names)}"]
+            unknown[name] = [f"{gettext('There is no such field.')}{suggest(name, names)}"]
         elif found.many_to_many:
-            unknown[name] = ["A list is stored beside its row, as a change of its own."]
+            unknown[name] = [gettext("A list is stored beside its row, as a change of its own.")]
         else:
             try:
                 found.save_form_data(row, value_validation.clean_value(found, value, using))
             except ValidationError as error:
                 errors[name] = [str(text) for text in error.messages]
     if unknown:
-        return Change(failed=Check.FIELDS, text=f"Not known: {', '.join(unknown)}.", evidence={"fields": unknown})
+        text = gettext("Not known: %(names)s.") % {"names": ", ".join(unknown)}
+        return Change(failed=Check.FIELDS, text=text, evidence={"fields": unknown})
     if errors:
-        return Change(failed=Check.VALUES, text=f"Not valid: {', '.join(errors)}.", evidence={"fields": errors})
+        text = gettext("Not valid: %(names)s.") % {"names": ", ".join(errors)}
+        return Change(failed=Check.VALUES, text=text, evidence={"fields": errors})
     return None
 
 

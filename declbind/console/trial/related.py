@@ -7,8 +7,8 @@ from typing import Any
 
 from django.db.models import Model
 from django.db.models.deletion import Collector, ProtectedError, RestrictedError
+from django.utils.translation import ngettext
 
-from declbind.console.output import format_count
 from declbind.outbound.index import Index
 from declbind.outbound.rows import all_rows
 from declbind.stored_rows import value_of
@@ -25,7 +25,12 @@ def find_related(index: Index, row: Model, action: str, using: str) -> tuple[str
             counts.update(outlet.stream for outlet in plan.outlets)
     if action == "delete":
         _count_cascades(index, row, using, counts)
-    return tuple(f"{stream} ({format_count(count, 'row')})" for stream, count in sorted(counts.items()) if count)
+    return tuple(_counted(stream, count) for stream, count in sorted(counts.items()) if count)
+
+
+def _counted(stream: str, count: int) -> str:
+    text = ngettext("%(stream)s (%(count)s row)", "%(stream)s (%(count)s rows)", count)
+    return text % {"stream": stream, "count": count}
 
 
 def _count_also(index: Index, row: Model, using: str, counts: Counter[str]) -> None:

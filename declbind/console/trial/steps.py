@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db.models import Model
+from django.utils.translation import gettext, ngettext
 
 from declbind.bindings import Binding
-from declbind.console.output import format_count
 from declbind.console.reasons import describe_user, explain_permission
+from declbind.console.record_words import condition_in_words
 from declbind.core.course import Check
 from declbind.core.errors import ClientError
 from declbind.core.spec import BindingSpec
@@ -19,13 +20,13 @@ from declbind.core.wording import suggest
 from declbind.django_types import User
 from declbind.registry import BindingRegistry
 
-from .answer import NOTE, OK, REFUSED, SKIPPED, Frame, Listening, Question, Step
+from .answer import Frame, Listening, Question, Step
 from .frames import Faults
 from .inbound import Course
 from .outbound import Change
-from .subscription import Grant, find_row, look_for_row
+from .subscription import Grant, describe_foreign, find_row, look_for_row
+from .words import CLOSED, NOTE, OK, OPEN, PASSED, REFUSED, SKIPPED
 
-DIRECTIONS = {"both": "both ways", "outbound": "only to clients", "inbound": "only from clients"}
 #: The steps of each action.
 PASSED_BY = {
     "create": {Check.ROW},
@@ -33,12 +34,17 @@ PASSED_BY = {
     "outbound-create": {Check.ROW},
     "outbound-delete": {Check.FIELDS, Check.VALUES},
 }
-SIDE_EFFECTS = "mail, tasks and other effects outside the database"
 
 
 def describe_faults(faults: Faults) -> str:
     """Describe the faults of bindings."""
-    return " ".join(f"Stream {stream!r}: {name_fault(fault)}." for stream, fault in faults)
+    text = gettext("Stream %(stream)r: %(text)s.")
+    return " ".join(text % {"stream": stream, "text": name_fault(fault)} for stream, fault in faults)
+
+
+def describe_internal_fault(fault: str) -> str:
+    """Describe the failure of project code, as which clients get the code ``internal``."""
+    return gettext("internal: the project's code failed with %(fault)s.") % {"fault": fault}
 
 
 def name_fault(fault: BaseException) -> str:
@@ -69,7 +75,7 @@ class StepDescriptions:
 
     def skip(self, name: Check) -> Step:
         """Return a step that was not reached."""
-        return Step(name, SKIPPED, "Not reached.")
+        return Step(name, SKIPPED, gettext("Not reached."))
 
     def describe(
         self,
@@ -103,22 +109,23 @@ class StepDescriptions:
             evidence = {"code": error.code, "message": error.message, "fields": error.fields}
         if self.fault is not None and error is not None and error.code == "internal":
             evidence["fault"] = name_fault(self.fault)
-            return Step(name, REFUSED, f"internal: the project's code failed with {evidence['fault']}.", evidence)
+            return Step(name, REFUSED, describe_internal_fault(str(evidence["fault"])), evidence)
         text = ""
+        found: dict[str, object] = {}
         if name == Check.BINDING:
             text, found = self._no_binding()
-            evidence |= found
         elif name == Check.WHO:
-            text = f"{describe_user(self.user)} is not active or was deleted: the session is over."
+            text = gettext("%(who)s is not active or was deleted: the session is over.")
+            text %= {"who": describe_user(self.user)}
         elif name == Check.DIRECTION:
-            text = f"The stream is open {DIRECTIONS[self._spec().direction]}."
+            text = str(CLOSED[self._spec().direction])
         elif name == Check.PERMISSION:
             text, found = self._permission(False)
-            evidence |= found
         elif name == Check.FIELDS:
-            evidence |= self._writable()
+            found = self._writable()
         elif name == Check.ROW and self.binding is not None:
-            text = self._why_no_row()
+            text, found = self._why_no_row()
+        evidence |= found
         if self.fault is not None:
             evidence["fault"] = name_fault(self.fault)
         said = f"{error.code}: {error.message}" if error is not None else ""
@@ -131,26 +138,29 @@ class StepDescriptions:
         entry = self.registry.entry(self.question.stream)
         if entry is None:
             near = suggest(self.question.stream, sorted(self.registry.by_stream))
-            return f"No binding has the stream {self.question.stream!r}.{near}", {}
+            text = gettext("No binding has the stream %(stream)r.") % {"stream": self.question.stream}
+            return f"{text}{near}", {}
         if entry.problems:
             problems = [str(problem) for problem in entry.problems]
-            return f"The binding is invalid and therefore not in force: {' '.join(problems)}", {"problems": problems}
-        return "The binding is disabled.", {"where": entry.where}
+            text = gettext("The binding is invalid and therefore not in force: %(problems)s")
+            return text % {"problems": " ".join(problems)}, {"problems": problems}
+        return gettext("The binding is disabled."), {"where": entry.where}
 
-    def _why_no_row(self) -> str:
+    def _why_no_row(self) -> tuple[str, dict[str, object]]:
         assert self.binding is not None
         bound = self.bound or self.binding(user=self.user)
         try:
             row = find_row(self.binding, self.question.pk, bound.get_queryset().db)
             if row is None:
-                return f"There is no such row of {self.binding.model_name()}. "
+                return gettext("There is no such row of %(model)s.") % {"model": self.binding.model_name()}, {}
             if kept_out := bound.outside_where(row):
-                return f"The row is outside 'where' ({', '.join(kept_out)}). "
+                text = gettext("The row is outside 'where' (%(conditions)s).")
+                return text % {"conditions": ", ".join(kept_out)}, {}
             if self._spec().scope and not bound.scoped(bound.get_queryset()).filter(pk=row.pk).exists():
-                return f"The row belongs to another user (scope: {', '.join(self._spec().scope)}). "
+                return describe_foreign(self._spec()), {"scope": list(self._spec().scope)}
         except Exception:
-            return ""
-        return ""
+            return "", {}
+        return "", {}
 
     # --- passed ------------------------------------------------------------------------------------------------------
 
@@ -161,32 +171,46 @@ class StepDescriptions:
         if name == Check.STORE and isinstance(course, Course):
             return self._stored(course)
         if name == Check.FIELDS:
-            sent = ", ".join(self.question.values) or "none"
-            return Step(name, OK, f"Sent: {sent}. All of them are writable.", self._writable())
+            sent = ", ".join(self.question.values) or gettext("none")
+            text = gettext("Sent: %(names)s. All of them are writable.") % {"names": sent}
+            return Step(name, OK, text, self._writable())
         if name == Check.GROUP and isinstance(course, Grant):
             params = json.loads(json.dumps(dict(course.params), default=str))
+            text = (
+                gettext("The subscription is to the group %(group)s (%(params)s).")
+                if params
+                else gettext("The subscription is to the group %(group)s.")
+            )
             given = ", ".join(f"{key} = {json.dumps(value)}" for key, value in params.items())
-            text = f"The subscription is to the group {course.group}{f' ({given})' if given else ''}."
-            return Step(name, OK, text, {"group": course.group, "params": params})
+            words = {"group": course.group, "params": given}
+            return Step(name, OK, text % words, {"group": course.group, "params": params})
         return Step(name, OK, self._words(name), self._place() if name == Check.BINDING else {})
 
     def _words(self, name: Check) -> str:
         spec = self._spec() if self.binding is not None else None
-        scope = ", ".join(f"{name} is {source}" for name, source in spec.scope.items()) if spec else ""
-        configuration = self.question.configuration
-        return {
-            Check.BINDING: f"Stream {self.question.stream!r} binds {spec.model if spec else '?'}"
-            f"{'' if configuration == 'active' else f' ({configuration})'}.",
-            Check.REQUEST: "The request can be read.",
-            Check.WHO: f"{describe_user(self.user).capitalize()}, as the database has it now."
-            if not getattr(self.user, "is_authenticated", False)
-            else f"{describe_user(self.user)}, as the database has it now.",
-            Check.DIRECTION: f"Open {DIRECTIONS[spec.direction]}." if spec else "",
-            Check.SCOPE: f"Own rows only: {scope}." if scope else "The rows of this stream have no owner.",
-            Check.ROW: "The row exists for this user.",
-            Check.VALUES: "The values are valid.",
-            Check.INSIDE: "The row stays within what this stream covers.",
-        }.get(name, "Passed.")
+        if name == Check.BINDING:
+            text = (
+                gettext("Stream %(stream)r binds %(model)s.")
+                if self.question.configuration == "active"
+                else gettext("Stream %(stream)r binds %(model)s (%(configuration)s).")
+            )
+            return text % {
+                "stream": self.question.stream,
+                "model": spec.model if spec else "?",
+                "configuration": self.question.configuration_text,
+            }
+        if name == Check.WHO:
+            if not getattr(self.user, "is_authenticated", False):
+                return gettext("An anonymous visitor, as the database has it now.")
+            return gettext("%(who)s, as the database has it now.") % {"who": describe_user(self.user)}
+        if name == Check.DIRECTION:
+            return str(OPEN[spec.direction]) if spec else ""
+        if name == Check.SCOPE:
+            if spec is None or not spec.scope:
+                return gettext("The rows of this stream have no owner.")
+            conditions = (condition_in_words(name, [source]) for name, source in spec.scope.items())
+            return gettext("Own rows only: %(conditions)s.") % {"conditions": ", ".join(conditions)}
+        return str(PASSED.get(name) or gettext("Passed."))
 
     def _place(self) -> dict[str, object]:
         entry = self.registry.entry(self.question.stream)
@@ -201,7 +225,7 @@ class StepDescriptions:
         try:
             reason = explain_permission(self.bound, action, key, is_granted)
         except Exception as fault:
-            return f"The reason is not known: {name_fault(fault)}.", {}
+            return gettext("The reason is not known: %(fault)s.") % {"fault": name_fault(fault)}, {}
         return reason.text, {"rule": reason.rule, "granted by": list(reason.granted_by)}
 
     def _writable(self) -> dict[str, object]:
@@ -214,19 +238,28 @@ class StepDescriptions:
 
     def _stored(self, course: Course) -> Step:
         if course.is_left_to_code:
-            text = "Project code stores the row: only carrying it out shows the result."
+            text = gettext("Project code stores the row: only carrying it out shows the result.")
             return Step(Check.STORE, NOTE, text)
         if not course.stores:
-            what = "deleted" if self.question.action == "delete" else "stored"
-            text = f"Not {what}: only validated, because {SIDE_EFFECTS} could not be rolled back."
+            text = (
+                gettext(
+                    "Not deleted: only validated, because mail, tasks and other effects outside the database could not "
+                    "be rolled back."
+                )
+                if self.question.action == "delete"
+                else gettext(
+                    "Not stored: only validated, because mail, tasks and other effects outside the database could not "
+                    "be rolled back."
+                )
+            )
             return Step(Check.STORE, NOTE, text)
-        text = "Carried out and rolled back."
+        sentences = [gettext("Carried out and rolled back.")]
         if self.question.action == "create":
-            text += " A real write may get another key."
+            sentences.append(gettext("A real write may get another key."))
         if not course.callbacks:
-            return Step(Check.STORE, OK, text)
-        text += f" These would have run after the commit: {', '.join(course.callbacks)}."
-        return Step(Check.STORE, OK, text, {"after commit": course.callbacks})
+            return Step(Check.STORE, OK, " ".join(sentences))
+        text = gettext("These would have run after the commit: %(names)s.") % {"names": ", ".join(course.callbacks)}
+        return Step(Check.STORE, OK, " ".join([*sentences, text]), {"after commit": course.callbacks})
 
     def _spec(self) -> BindingSpec:
         assert self.binding is not None
@@ -239,7 +272,10 @@ class StepDescriptions:
         if grant.bound is None:
             return self.skip(Check.ROW)
         sight = look_for_row(grant, row, pk, using)
-        return Step(Check.ROW, OK if sight.is_seen else REFUSED, sight.text, {"group": grant.group})
+        evidence: dict[str, object] = {"group": grant.group}
+        if sight.scope:
+            evidence["scope"] = list(sight.scope)
+        return Step(Check.ROW, OK if sight.is_seen else REFUSED, sight.text, evidence)
 
     def describe_change(self, names: Sequence[Check], change: Change, action: str) -> list[Step]:
         """Describe the steps of a row's change up to its groups."""
@@ -253,25 +289,30 @@ class StepDescriptions:
             elif name == Check.ROW:
                 steps.append(self._stored_row(change))
             elif name == Check.FIELDS:
-                text = f"Set: {', '.join(self.question.values)}." if self.question.values else "Nothing else is set."
+                text = (
+                    gettext("Set: %(names)s.") % {"names": ", ".join(self.question.values)}
+                    if self.question.values
+                    else gettext("Nothing else is set.")
+                )
                 steps.append(Step(name, OK, text))
             else:
                 steps.append(self._passed(name, None))
         if change.failed:
-            last = Step(Check.FRAMES, REFUSED, f"internal: {change.text}") if change.failed not in names else None
+            text = gettext("internal: %(text)s") % {"text": change.text}
+            last = Step(Check.FRAMES, REFUSED, text) if change.failed not in names else None
             steps += [self.skip(Check.GROUPS), last or self.skip(Check.FRAMES), self.skip(Check.CONNECTIONS)]
         elif action == "create" and self.question.pk is None:
-            steps.append(Step(Check.STORE, NOTE, "The row's key is given when it is stored; here it is null."))
+            text = gettext("The row's key is given when it is stored; here it is null.")
+            steps.append(Step(Check.STORE, NOTE, text))
         return steps
 
     def _stored_row(self, change: Change) -> Step:
         assert self.binding is not None
         kept_out = self.binding().outside_where(change.row) if change.row is not None else []
         if kept_out and self.question.action == "outbound":
-            return Step(
-                Check.ROW, NOTE, f"The row is stored; after the change it is outside 'where' ({', '.join(kept_out)})."
-            )
-        return Step(Check.ROW, OK, "The row is stored.")
+            text = gettext("The row is stored; after the change it is outside 'where' (%(conditions)s).")
+            return Step(Check.ROW, NOTE, text % {"conditions": ", ".join(kept_out)})
+        return Step(Check.ROW, OK, gettext("The row is stored."))
 
     def describe_groups(
         self,
@@ -289,7 +330,7 @@ class StepDescriptions:
             if frame.action != "delete" and frame.group not in places["after"]:
                 places["after"].append(frame.group)
         if not found:
-            why = "Only carrying it out shows this." if is_left_to_code else self._why_silent(row, faults)
+            why = gettext("Only carrying it out shows this.") if is_left_to_code else self._why_silent(row, faults)
             return Step(Check.GROUPS, NOTE, why)
         text = " ".join(
             f"{stream}: {_names(places['before'])} \N{RIGHTWARDS ARROW} {_names(places['after'])}."
@@ -299,12 +340,13 @@ class StepDescriptions:
 
     def _why_silent(self, row: Model | None, faults: Faults) -> str:
         if self.binding is None or not self.binding.spec().outbound:
-            return "The stream is only from clients: it sends nothing."
+            return gettext("The stream is only from clients: it sends nothing.")
         if faults:
-            return "Not known: the binding's code failed."
+            return gettext("Not known: the binding's code failed.")
         if row is not None and (kept_out := self.binding().outside_where(row)):
-            return f"None: the row is outside 'where' ({', '.join(kept_out)}), before and after."
-        return "None: the row is in no group, for example because a field of the group template is null."
+            text = gettext("None: the row is outside 'where' (%(conditions)s), before and after.")
+            return text % {"conditions": ", ".join(kept_out)}
+        return gettext("None: the row is in no group, for example because a field of the group template is null.")
 
     def describe_frames(
         self,
@@ -319,24 +361,35 @@ class StepDescriptions:
         evidence: dict[str, object] = {"streams": list(dict.fromkeys(frame.stream for frame in frames))}
         if faults:
             evidence["faults"] = [f"{stream}: {name_fault(fault)}" for stream, fault in faults]
-            text = f"a binding's code failed, so its subscribers are sent a resync. {describe_faults(faults)}"
-            if is_whole:
-                return Step(Check.FRAMES, REFUSED, f"internal: {text}", evidence)
-            return Step(Check.FRAMES, NOTE, f"{text[0].upper()}{text[1:]}", evidence)
+            text = (
+                gettext("internal: a binding's code failed, so its subscribers are sent a resync. %(faults)s")
+                if is_whole
+                else gettext("A binding's code failed, so its subscribers are sent a resync. %(faults)s")
+            )
+            text %= {"faults": describe_faults(faults)}
+            return Step(Check.FRAMES, REFUSED if is_whole else NOTE, text, evidence)
         if is_left_to_code:
-            return Step(Check.FRAMES, NOTE, "Only carrying it out shows this.", evidence)
-        beside = f" Other streams that report it: {', '.join(also)}." if also else ""
-        if not frames:
-            return Step(Check.FRAMES, NOTE, f"None is sent.{beside}", evidence)
-        return Step(Check.FRAMES, OK, f"{format_count(len(frames), 'frame')}, one for each group.{beside}", evidence)
+            return Step(Check.FRAMES, NOTE, gettext("Only carrying it out shows this."), evidence)
+        count = {"count": len(frames)}
+        sentences = [
+            ngettext("%(count)s frame, one for each group.", "%(count)s frames, one for each group.", len(frames))
+            % count
+            if frames
+            else gettext("None is sent.")
+        ]
+        if also:
+            sentences.append(gettext("Other streams that report it: %(streams)s.") % {"streams": ", ".join(also)})
+        return Step(Check.FRAMES, OK if frames else NOTE, " ".join(sentences), evidence)
 
     def describe_connections(self, listening: Sequence[Listening]) -> Step:
         """Describe the number of connections that would receive the frames."""
         total = sum(each.audience.total for each in listening)
         if not total:
-            return Step(Check.CONNECTIONS, NOTE, "No connection is subscribed to these groups now.", {"total": 0})
-        return Step(Check.CONNECTIONS, OK, f"{format_count(total, 'connection')} now.", {"total": total})
+            text = gettext("No connection is subscribed to these groups now.")
+            return Step(Check.CONNECTIONS, NOTE, text, {"total": 0})
+        text = ngettext("%(count)s connection now.", "%(count)s connections now.", total) % {"count": total}
+        return Step(Check.CONNECTIONS, OK, text, {"total": total})
 
 
 def _names(groups: Sequence[str]) -> str:
-    return ", ".join(groups) or "none"
+    return ", ".join(groups) or gettext("none")

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db import connections, transaction
 from django.db.models import Model
+from django.utils.translation import gettext
 
 from declbind import value_validation
 from declbind.bindings import Binding
@@ -17,6 +18,7 @@ from declbind.core import course
 from declbind.core.course import Check
 from declbind.core.errors import ClientError
 from declbind.core.frames import Request
+from declbind.core.spec import BindingSpec
 from declbind.django_types import User
 from declbind.inbound.permissions import Identity
 from declbind.live import grants
@@ -63,10 +65,14 @@ class Grant:
 
 @dataclass(frozen=True)
 class Sight:
-    """Whether a granted subscription shows a row, and if not, why. For operators, not for clients."""
+    """Whether a granted subscription shows a row, and if not, why. For operators, not for clients.
+
+    ``scope`` are the fields by which the row belongs to another user, if that is the reason.
+    """
 
     is_seen: bool
     text: str
+    scope: tuple[str, ...] = ()
 
 
 @contextlib.contextmanager
@@ -125,23 +131,37 @@ def look_for_row(grant: Grant, row: Model | None, pk: object, using: str) -> Sig
     assert grant.bound is not None
     bound, model = grant.bound, grant.bound.model_class()
     if row is None:
-        return Sight(False, f"There is no {model._meta.label} with the key {pk!r:.60}.")
+        return Sight(False, describe_missing(model, pk))
     try:
         with rolled_back(type(bound), using, *CODE):
             if is_visible(bound, grant.group, grant.full, row.pk):
-                return Sight(True, f"The row is in group {grant.group}.")
-            return Sight(False, _why_unseen(bound, row, grant.group))
+                return Sight(True, gettext("The row is in group %(group)s.") % {"group": grant.group})
+            return _explain_unseen(bound, row, grant.group)
     except Exception as fault:
-        return Sight(False, f"The binding's code failed: {type(fault).__name__}: {fault}")
+        text = gettext("The binding's code failed: %(fault)s")
+        return Sight(False, text % {"fault": f"{type(fault).__name__}: {fault}"})
 
 
-def _why_unseen(bound: Binding, row: Model, group: str) -> str:
+def describe_missing(model: type[Model], pk: object) -> str:
+    """Return the sentence that there is no row with a key."""
+    return gettext("There is no %(model)s with the key %(key)s.") % {"model": model._meta.label, "key": f"{pk!r:.60}"}
+
+
+def describe_foreign(spec: BindingSpec) -> str:
+    """Return the sentence that a row belongs to another user."""
+    return gettext("The row belongs to another user (scope: %(fields)s).") % {"fields": ", ".join(spec.scope)}
+
+
+def _explain_unseen(bound: Binding, row: Model, group: str) -> Sight:
     kept_out = bound.outside_where(row)
+    spec = bound.resolved().spec
     if kept_out:
-        return f"The row is outside 'where' ({', '.join(kept_out)}): for this stream it does not exist."
-    if bound.resolved().spec.scope and not bound.scoped(bound.get_queryset()).filter(pk=row.pk).exists():
-        return f"The row belongs to another user (scope: {', '.join(bound.resolved().spec.scope)})."
+        text = gettext("The row is outside 'where' (%(conditions)s): for this stream it does not exist.")
+        return Sight(False, text % {"conditions": ", ".join(kept_out)})
+    if spec.scope and not bound.scoped(bound.get_queryset()).filter(pk=row.pk).exists():
+        return Sight(False, describe_foreign(spec), tuple(spec.scope))
     groups = list(bound.group_names(row))
     if not groups:
-        return "The row is in no group: a field that its group template needs is null."
-    return f"The row is in {', '.join(groups)}, not in {group}."
+        return Sight(False, gettext("The row is in no group: a field that its group template needs is null."))
+    text = gettext("The row is in %(groups)s, not in %(group)s.")
+    return Sight(False, text % {"groups": ", ".join(groups), "group": group})

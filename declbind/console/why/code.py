@@ -1,24 +1,11 @@
-"""Processes that run other code or an older configuration than the rest, with and without sockets.
-
-Processes with sockets have a heartbeat. Every other process is known by the events that it has made: each carries the
-process, the digest of its code, and the version of its configuration. A process without either is not known.
-"""
+"""Answers about processes that run other code or an older configuration than the rest."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from functools import cached_property
 
-from declbind.code_digest import digest_code
-from declbind.conf import settings
-from declbind.console.processes import Processes, load_processes
-from declbind.console.shown import shown
-from declbind.console.times import format_time
-from declbind.console.writers import describe_writer
-from declbind.models import BindingRevision, Event
-from declbind.registry import get_registry
+from declbind.console.old_code import Present, describe_old_writer, name_writer
+from declbind.models import Event
 
 from .answer import Answer, cannot_tell, likely
 from .case import Case
@@ -27,81 +14,8 @@ from .certainty import Certainty
 from .events import groups_of, offset_of
 from .stored_row import data_names
 
-#: The number of events and of revisions that are read.
-MAX_EVENTS, MAX_REVISIONS = 2_000, 500
-#: The least time after an edit from which a process that has not read it counts as old.
-PATIENCE = timedelta(seconds=10)
 RESTART = "Restart that process, and save the row again."
 REPEAT = "Whether this process wrote the row. Restart it, and repeat the write."
-
-
-@dataclass(frozen=True)
-class Age:
-    """What is other about the process that made an event, and how sure it is that others were ahead of it then."""
-
-    text: str
-    certainty: Certainty
-    is_version: bool = False
-
-
-@dataclass(frozen=True)
-class Present:
-    """The code and the configuration that processes are expected to run."""
-
-    using: str
-    processes: Processes
-
-    @classmethod
-    def load(cls, using: str) -> Present:
-        """Load the live processes."""
-        return cls(using, load_processes(using))
-
-    @cached_property
-    def code(self) -> str:
-        """The digest of the code that most processes with sockets run, else that of this process."""
-        return self.processes.usual_code or digest_code(get_registry())
-
-    @cached_property
-    def first(self) -> int | None:
-        """The id of the first event that the expected code made. The order of the log needs no equal clocks."""
-        made = Event.objects.using(self.using).filter(code=self.code)
-        return made.order_by("pk").values_list("pk", flat=True).first()
-
-    def _was_there(self, event: Event) -> Certainty:
-        """Return how sure it is that the expected code was deployed before an event was made."""
-        if self.first is not None and self.first < event.pk:
-            return Certainty.CERTAIN
-        starts = [process.started_at for process in self.processes.live if process.code == self.code]
-        return Certainty.LIKELY if min(starts, default=event.created_at) < event.created_at else Certainty.CANNOT_TELL
-
-    @cached_property
-    def versions(self) -> list[tuple[datetime, int]]:
-        """The times of the edits of the configuration with their versions, newest first."""
-        rows = BindingRevision.objects.using(self.using).order_by("-id").values_list("created_at", "version")
-        return list(rows[:MAX_REVISIONS])
-
-    def judge(self, event: Event) -> Age | None:
-        """Return what is other about the process that made an event, ``None`` if nothing is known to be."""
-        if not event.code:
-            return None
-        patience = max(PATIENCE, timedelta(seconds=3 * settings.VERSION_CHECK_SECONDS))
-        edit = next((one for one in self.versions if one[0] <= event.created_at - patience), None)
-        if edit is not None and event.version < edit[1] and not self._is_later(edit[1], event):
-            return Age(
-                f"with version {event.version} of the configuration, although {edit[1]} had been in force since "
-                f"{format_time(edit[0])}",
-                Certainty.CERTAIN,
-                is_version=True,
-            )
-        if event.code == self.code:
-            return None
-        whose = "the processes that serve sockets" if self.processes.usual_code else "the process that answers this"
-        return Age(f"with other models, files or binding classes than {whose}", self._was_there(event))
-
-    def _is_later(self, version: int, event: Event) -> bool:
-        """Return whether the log has an edit after an event, which the clocks of two hosts may show the other way."""
-        edits = Event.objects.using(self.using).filter(kind=Event.CONTROL, version=version, pk__gt=event.pk)
-        return edits.exists()
 
 
 def explain_old_processes(present: Present) -> Iterator[Answer]:
@@ -123,18 +37,11 @@ def explain_old_writers(present: Present) -> Iterator[Answer]:
 
     They may serve no sockets, such as a worker of a task queue.
     """
-    served = {process.name for process in present.processes.live if process.fault}
-    made: dict[str, Event] = {}
-    for event in shown(Event, present.using).exclude(code="").order_by("-pk")[:MAX_EVENTS]:
-        made.setdefault(event.process, event)
-    for name, event in made.items():
-        age = present.judge(event)
-        if age is None or name in served:
-            continue
+    for event, age in present.find_old_writers():
         cause = Cause.OLD_VERSION if age.is_version else Cause.OLD_CODE
-        text = f"Process {_name(event)} made its last event, at {format_time(event.created_at)}, {age.text}."
+        text = describe_old_writer(event, age)
         evidence = (("stream of that event", event.stream), ("offset", offset_of(event)))
-        if age.certainty is not Certainty.CANNOT_TELL:
+        if age.is_sure is not None:
             yield likely(cause, text, REPEAT, *evidence, advice=RESTART)
         else:
             yield cannot_tell(
@@ -161,17 +68,13 @@ def explain_maker(case: Case, event: Event, present: Present) -> Answer | None:
     cause = Cause.OLD_VERSION if age.is_version else Cause.OLD_CODE
     answer = Answer(
         cause,
-        f"The event was made by process {_name(event)} {age.text}.",
+        f"The event was made by process {name_writer(event)} {age.text}.",
         (*differs, ("offset", offset_of(event))),
         advice=RESTART,
     )
-    if age.certainty is not Certainty.CERTAIN:
-        return answer.weaken("When the present code was deployed.", age.certainty)
+    if not age.is_sure:
+        certainty = Certainty.CANNOT_TELL if age.is_sure is None else Certainty.LIKELY
+        return answer.weaken("When the present code was deployed.", certainty)
     if case.binding.runs_code():
         return answer.weaken("Code of the binding makes its groups and fields, and may depend on more than the row.")
     return answer
-
-
-def _name(event: Event) -> str:
-    writer = describe_writer("", event.origin)
-    return f"{event.process or 'unknown'} ({writer})"

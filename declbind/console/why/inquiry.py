@@ -16,6 +16,7 @@ from datetime import timedelta
 from django.utils import timezone
 
 from declbind.console.connections import describe_connections
+from declbind.console.old_code import Present
 from declbind.console.shown import shown
 from declbind.console.times import format_distance, format_time
 from declbind.console.withheld import load_withheld
@@ -26,7 +27,7 @@ from .answer import Answer
 from .case import Case
 from .causes import Cause
 from .certainty import Certainty
-from .code import Present, explain_maker, explain_old_processes, explain_old_writers
+from .code import explain_maker, explain_old_processes, explain_old_writers
 from .delivery import explain_event
 from .events import groups_of, offset_at, offset_of
 from .explanation import Explanation

@@ -14,8 +14,6 @@ from .causes import Cause
 
 #: Causes whose reason a trial may know.
 TRIED = frozenset({Cause.NOT_SUBSCRIBED, Cause.REFUSED})
-#: What a trial says about a row that belongs to somebody else.
-FOREIGN = "belongs to another user"
 
 
 def explain_rights(case: Case, answers: list[Answer]) -> list[Answer]:
@@ -42,7 +40,7 @@ def explain_rights(case: Case, answers: list[Answer]) -> list[Answer]:
     if refusal is None:
         return answers
     evidence: tuple[tuple[str, object], ...] = ((f"tried now: {refusal.title.lower()}", refusal.text),)
-    if FOREIGN in refusal.text or refusal.name == "scope":
+    if "scope" in refusal.evidence or refusal.name == "scope":
         foreign = Answer(Cause.NOT_THEIRS, refusal.text, evidence)
         if not case.is_unchanged:
             foreign = foreign.weaken("Whether the row belonged to the user at that time.")

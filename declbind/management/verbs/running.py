@@ -196,6 +196,11 @@ class RunningVerbs(VerbGroup):
             self.stdout.write(f"The relay of database {using!r} runs; stop it with Ctrl-C or SIGTERM.")
             if not history.needs_sequencer(using):
                 self.stdout.write("It is not needed here: this database numbers its events by itself.")
+            elif alive := len(processes.load_processes(using).live):
+                self.stdout.write(
+                    f"It is not needed while ASGI processes run: {format_count(alive, 'process', 'processes')} number "
+                    "the log too."
+                )
             self.stdout.flush()
             relay.run_for_ever(using, stop)
         self.stdout.write("The relay has stopped.")

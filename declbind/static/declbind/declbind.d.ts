@@ -160,6 +160,17 @@ export type SubscribeOptions<Row extends object = Data> = {
     }) => void;
     onError?: (error: DeclbindError) => void;
 };
+export type StoreValue<Row extends object = Data> = {
+    /**
+     * Another map for each value. Unchanged rows are the same objects.
+     */
+    rows: ReadonlyMap<PrimaryKey, Row>;
+    state: SubscriptionState;
+    /**
+     * Why the subscription was refused or has ended.
+     */
+    error: DeclbindError | null;
+};
 export type Emitter<Events extends object> = {
     addEventListener: <Name extends keyof Events & string>(type: Name, listener: (event: CustomEvent<Events[Name]>) => void, options?: boolean | AddEventListenerOptions) => void;
     removeEventListener: <Name extends keyof Events & string>(type: Name, listener: (event: CustomEvent<Events[Name]>) => void, options?: boolean | EventListenerOptions) => void;
@@ -212,7 +223,7 @@ export declare class Client extends TypedTarget<ClientEvents> {
     /** @returns {ClientState} */
     get state(): ClientState;
     /**
-     * Return a stream by name, without a request.
+     * Return a stream by name, without a request. It is the same object for the same name.
      * @template {object} [Row=Data]
      * @param {string} name
      * @returns {Stream<Row>}
@@ -256,6 +267,14 @@ export declare class Stream<Row extends object = Data> {
      * @returns {Subscription<Row>}
      */
     subscribe(params?: Data, options?: SubscribeOptions<Row>): Subscription<Row>;
+    /**
+     * Return the rows of one group as a store, for libraries that draw from values. It subscribes while it has listeners.
+     *
+     * @param {Data} [params]
+     * @param {SubscribeOptions<Row>} [options]
+     * @returns {Store<Row>}
+     */
+    store(params?: Data, options?: SubscribeOptions<Row>): Store<Row>;
     /**
      * Store a new row. Resolves with `{pk}` after the commit, rejects with a DeclbindError.
      * @param {Partial<Row>} data
@@ -304,5 +323,25 @@ export declare class Subscription<Row extends object = Data> extends TypedTarget
     get state(): SubscriptionState;
     /** Stop watching. */
     unsubscribe(): void;
+}
+/**
+ * The rows of one group as a value that is replaced after each burst of changes, as Svelte's stores are. It holds a
+ * subscription while it has listeners.
+ *
+ * @template {object} [Row=Data]
+ */
+export declare class Store<Row extends object = Data> {
+    #private;
+    /**
+     * The latest value, which is never changed.
+     * @type {StoreValue<Row>}
+     */
+    value: StoreValue<Row>;
+    /**
+     * Call a function with the value, now and after each burst of changes.
+     * @param {(value: StoreValue<Row>) => void} listener
+     * @returns {() => void}  Ends it.
+     */
+    subscribe(listener: (value: StoreValue<Row>) => void): () => void;
 }
 export {};

@@ -108,6 +108,14 @@
  */
 
 /**
+ * @template {object} [Row=Data]
+ * @typedef {object} StoreValue
+ * @property {ReadonlyMap<PrimaryKey, Row>} rows  Another map for each value. Unchanged rows are the same objects.
+ * @property {SubscriptionState} state
+ * @property {DeclbindError | null} error  Why the subscription was refused or has ended.
+ */
+
+/**
  * @template {object} Events
  * @typedef {object} Emitter  An EventTarget whose events have a `detail` of a known type.
  * @property {<Name extends keyof Events & string>(type: Name, listener: (event: CustomEvent<Events[Name]>) => void,
@@ -219,6 +227,8 @@ export class Client extends TypedTarget {
   #writes = new Map();
   /** @type {Map<string, Feed>} */
   #feeds = new Map();
+  /** @type {Map<string, Stream<any>>} */
+  #streams = new Map();
 
   /**
    * @param {string | URL} url
@@ -240,13 +250,15 @@ export class Client extends TypedTarget {
   }
 
   /**
-   * Return a stream by name, without a request.
+   * Return a stream by name, without a request. It is the same object for the same name.
    * @template {object} [Row=Data]
    * @param {string} name
    * @returns {Stream<Row>}
    */
   stream(name) {
-    return new Stream(this, name);
+    let stream = this.#streams.get(name);
+    if (!stream) this.#streams.set(name, (stream = new Stream(this, name)));
+    return stream;
   }
 
   /**
@@ -749,6 +761,17 @@ export class Stream {
   }
 
   /**
+   * Return the rows of one group as a store, for libraries that draw from values. It subscribes while it has listeners.
+   *
+   * @param {Data} [params]
+   * @param {SubscribeOptions<Row>} [options]
+   * @returns {Store<Row>}
+   */
+  store(params, options) {
+    return new Store(this, params, options);
+  }
+
+  /**
    * Store a new row. Resolves with `{pk}` after the commit, rejects with a DeclbindError.
    * @param {Partial<Row>} data
    * @param {WriteOptions} [options]
@@ -815,7 +838,7 @@ export class Subscription extends TypedTarget {
     this.ready = new Promise((resolve, reject) => {
       this.addEventListener('error', (event) => reject(event.detail));
       this.addEventListener('closed', (event) => {
-        reject(new DeclbindError('closed', `The subscription ended: ${event.detail.reason}.`));
+        reject(endError(event.detail.reason));
       });
       this.addEventListener('state', (event) => {
         if (event.detail.state === 'live') resolve(this);
@@ -846,6 +869,81 @@ export class Subscription extends TypedTarget {
   /** Stop watching. */
   unsubscribe() {
     this.#feed.remove(this);
+  }
+}
+
+/**
+ * The rows of one group as a value that is replaced after each burst of changes, as Svelte's stores are. It holds a
+ * subscription while it has listeners.
+ *
+ * @template {object} [Row=Data]
+ */
+export class Store {
+  #stream;
+  #params;
+  #options;
+  /** @type {Subscription<Row> | undefined} */
+  #subscription;
+  /** @type {Set<(value: StoreValue<Row>) => void>} */
+  #listeners = new Set();
+
+  /**
+   * @internal
+   * @param {Stream<Row>} stream
+   * @param {Data} [params]
+   * @param {SubscribeOptions<Row>} [options]
+   */
+  constructor(stream, params, options) {
+    this.#stream = stream;
+    this.#params = params;
+    this.#options = options;
+    /**
+     * The latest value, which is never changed.
+     * @type {StoreValue<Row>}
+     */
+    this.value = { rows: new Map(), state: 'subscribing', error: null };
+  }
+
+  /**
+   * Call a function with the value, now and after each burst of changes.
+   * @param {(value: StoreValue<Row>) => void} listener
+   * @returns {() => void}  Ends it.
+   */
+  subscribe(listener) {
+    /** @param {StoreValue<Row>} value */
+    const own = (value) => listener(value);
+    if (!this.#listeners.size) this.#begin();
+    this.#listeners.add(own);
+    own(this.value);
+    return () => {
+      if (this.#listeners.delete(own) && !this.#listeners.size) this.#subscription?.unsubscribe();
+    };
+  }
+
+  #begin() {
+    const subscription = this.#stream.subscribe(this.#params, this.#options);
+    this.#subscription = subscription;
+    /** @type {DeclbindError | null} */
+    let error = null;
+    let isDue = false;
+    const read = () => {
+      isDue = false;
+      this.value = { rows: new Map(subscription.rows), state: subscription.state, error };
+    };
+    const update = () => {
+      if (isDue) return;
+      isDue = true;
+      queueMicrotask(() => {
+        if (subscription !== this.#subscription || !this.#listeners.size) return;
+        read();
+        for (const listener of this.#listeners) listener(this.value);
+      });
+    };
+    subscription.addEventListener('rows', update);
+    subscription.addEventListener('state', update);
+    subscription.addEventListener('error', ({ detail }) => (error = detail));
+    subscription.addEventListener('closed', ({ detail }) => (error ??= endError(detail.reason)));
+    read();
   }
 }
 
@@ -1134,6 +1232,11 @@ class Feed {
  */
 function emit(target, type, detail) {
   target.dispatchEvent(new CustomEvent(type, { detail }));
+}
+
+/** @param {string} reason */
+function endError(reason) {
+  return new DeclbindError('closed', `The subscription ended: ${reason}.`);
 }
 
 function isHidden() {
