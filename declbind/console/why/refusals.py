@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from django.utils.translation import gettext
+
 from declbind.console.shown import shown
 from declbind.models import Traffic
 
@@ -34,11 +36,14 @@ def explain_refused_write(case: Case) -> Answer | None:
     found = min(refused.order_by("-pk")[:100], key=lambda row: abs(row.at - at), default=None)
     if found is None:
         return None
-    who = found.username or (f"user {found.user_pk}" if found.user_pk else "an anonymous client")
+    who = found.username or (
+        gettext("user %(key)s") % {"key": found.user_pk} if found.user_pk else gettext("an anonymous client")
+    )
     answer = Answer(
         Cause.WRITE_REFUSED,
-        f"The request of {who} to {found.action} the row was answered with {found.outcome}: {found.message}",
+        gettext("The request of %(who)s to %(action)s the row was answered with %(code)s: %(message)s")
+        % {"who": who, "action": found.action, "code": found.outcome, "message": found.message},
         (("at", found.at), ("request", found.action)),
         found.connection,
     )
-    return answer if question.connection else answer.weaken("Whether the change in question is that of this request.")
+    return answer if question.connection else answer.weaken(gettext("Whether the change in question is that of this request."))
