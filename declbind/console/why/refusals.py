@@ -46,4 +46,8 @@ def explain_refused_write(case: Case) -> Answer | None:
         (("at", found.at), ("request", found.action)),
         found.connection,
     )
-    return answer if question.connection else answer.weaken(gettext("Whether the change in question is that of this request."))
+    return (
+        answer
+        if question.connection
+        else answer.weaken(gettext("Whether the change in question is that of this request."))
+    )
