@@ -19,6 +19,7 @@ TITLES: Final = {
     "capture": _("capture"),
     "channel layer": _("channel layer"),
     "classes": _("classes"),
+    "code": _("code"),
     "database": _("database"),
     "debug": _("debug"),
     "errors": _("errors"),
@@ -28,9 +29,14 @@ TITLES: Final = {
     "processes": _("processes"),
     "secrets": _("secrets"),
     "sequencer": _("sequencer"),
+    "server": _("server"),
     "settings": _("settings"),
     "snapshots": _("snapshots"),
 }
+
+
+#: The age from which an event without a number, or a process on an old version, counts as a fault.
+PATIENCE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)

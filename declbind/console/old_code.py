@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 
+from django.utils.translation import gettext
+
 from declbind.code_digest import digest_code
 from declbind.conf import settings
 from declbind.models import BindingRevision, Event
@@ -80,16 +82,19 @@ class Present:
         patience = max(PATIENCE, timedelta(seconds=3 * settings.VERSION_CHECK_SECONDS))
         edit = next((one for one in self.versions if one[0] <= event.created_at - patience), None)
         if edit is not None and event.version < edit[1] and not self._is_later(edit[1], event):
-            return Age(
-                f"with version {event.version} of the configuration, although {edit[1]} had been in force since "
-                f"{format_time(edit[0])}",
-                True,
-                is_version=True,
+            text = gettext(
+                "with version %(old)s of the configuration, although %(new)s had been in force since %(time)s"
             )
+            words = {"old": event.version, "new": edit[1], "time": format_time(edit[0])}
+            return Age(text % words, True, is_version=True)
         if event.code == self.code:
             return None
-        whose = "the processes that serve sockets" if self.processes.usual_code else "the process that answers this"
-        return Age(f"with other models, files or binding classes than {whose}", self._was_there(event))
+        text = (
+            gettext("with other models, files or binding classes than the processes that serve sockets")
+            if self.processes.usual_code
+            else gettext("with other models, files or binding classes than the process that answers this")
+        )
+        return Age(text, self._was_there(event))
 
     def _is_later(self, version: int, event: Event) -> bool:
         """Return whether the log has an edit after an event, which the clocks of two hosts may show the other way."""
@@ -113,9 +118,13 @@ class Present:
 
 def describe_old_writer(event: Event, age: Age) -> str:
     """Return what is known about the process that made an event, as a sentence."""
-    return f"Process {name_writer(event)} made its last event, at {format_time(event.created_at)}, {age.text}."
+    return gettext("Process %(process)s made its last event, at %(time)s, %(how)s.") % {
+        "process": name_writer(event),
+        "time": format_time(event.created_at),
+        "how": age.text,
+    }
 
 
 def name_writer(event: Event) -> str:
     """Return the process that made an event, with its program."""
-    return f"{event.process or 'unknown'} ({describe_origin(event.origin) or 'not known'})"
+    return f"{event.process or gettext('unknown')} ({describe_origin(event.origin) or gettext('not known')})"

@@ -23,6 +23,7 @@ from declbind.sources.files import record_folders
 
 from .audience import oldest_heartbeat
 from .finding import Finding
+from .old_code import Present, describe_old_writer
 from .times import format_time
 
 #: The share of ``MAX_SNAPSHOT_ROWS`` from which a group counts as large.
@@ -104,6 +105,23 @@ def _largest_group(binding: type[Binding], using: str) -> int:
         else:
             largest = max(largest, rows.count())
     return largest
+
+
+def find_old_code(using: str) -> Iterator[Finding]:
+    """Yield the processes whose code or configuration is not that of the others, with and without sockets."""
+    present = Present.load(using)
+    for process in present.processes.live:
+        # Versions are reported above, with the time that a process may take to read one.
+        if process.fault and process.version == present.processes.version:
+            text = gettext("Process %(process)s %(fault)s.") % {"process": process.name, "fault": process.fault}
+            yield Finding("code", "bad", text, gettext("Restart it with the present code."))
+    for event, age in present.find_old_writers():
+        yield Finding(
+            "code",
+            "note" if age.is_sure is None else "bad",
+            describe_old_writer(event, age),
+            gettext("Restart it if it still runs: what it writes is sent by its old bindings, or not at all."),
+        )
 
 
 def find_changed_files(using: str) -> Iterator[Finding]:

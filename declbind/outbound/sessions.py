@@ -13,6 +13,7 @@ from typing import Any
 
 from django.db import DatabaseError, connections, models, transaction
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from declbind.core.sentences import Sentence
 from declbind.core.sentences import Sentence as _
@@ -70,12 +71,12 @@ class Session:
     def evidence(self) -> tuple[tuple[str, Any], ...]:
         """Return what is known about it. Without its query, which may quote values."""
         found = (
-            ("session", f"pid {self.pid}"),
-            ("program", self.program),
-            ("database user", self.user),
-            ("state", self.state),
-            ("transaction began", self.began_at),
-            ("last statement began", self.query_at),
+            (gettext("session"), f"pid {self.pid}"),
+            (gettext("program"), self.program),
+            (gettext("database user"), self.user),
+            (gettext("state"), self.state),
+            (gettext("transaction began"), self.began_at),
+            (gettext("last statement began"), self.query_at),
         )
         return tuple((what, value) for what, value in found if value)
 

@@ -12,6 +12,8 @@ from django.apps import apps
 from declbind.conf import settings
 from declbind.core.errors import ConfigError, Problem
 from declbind.core.schema import parse_documents
+from declbind.core.sentences import Sentence
+from declbind.core.sentences import Sentence as _
 from declbind.record_validation import validate_document
 
 from . import SourceItem
@@ -49,9 +51,8 @@ def load_files() -> list[SourceItem]:
     for folder, shown in _folders():
         if not folder.is_dir():
             # Only a folder of the setting can be missing here. Apps without a folder are left out.
-            items.append(
-                _unreadable(shown, f"Expected a folder at {shown} (from DECLBIND['RECORD_DIRS']), found none.")
-            )
+            text = _("Expected a folder at %(folder)s (from DECLBIND['RECORD_DIRS']), found none.", folder=shown)
+            items.append(_unreadable(shown, text))
             continue
         for path in sorted(folder.glob("*.json")):
             items.extend(load_file(path, f"{shown}/{path.name}"))
@@ -64,7 +65,12 @@ def load_file(path: Path, where: str) -> list[SourceItem]:
         # An editor on Windows may have written a byte order mark.
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        return [_unreadable(where, f"Expected a JSON file in UTF-8 at {where}, got one that cannot be read: {error}.")]
+        fault = _(
+            "Expected a JSON file in UTF-8 at %(where)s, got one that cannot be read: %(error)s.",
+            where=where,
+            error=str(error),
+        )
+        return [_unreadable(where, fault)]
     return load_text(text, where)
 
 
@@ -109,7 +115,7 @@ def _item(document: object, where: str) -> SourceItem:
     )
 
 
-def _unreadable(where: str, message: str) -> SourceItem:
+def _unreadable(where: str, message: Sentence) -> SourceItem:
     return SourceItem(None, None, (Problem("$", message),), "file", where)
 
 

@@ -2,8 +2,8 @@
 
 ``inquiry`` asks each module in turn. ``delivery`` and ``absence`` follow an announced change to the connections.
 ``silence``, ``missed``, ``failures`` and ``refusals`` examine a row without a change. ``standing`` knows the binding
-at that time, ``sessions`` and ``numbering`` the database, and ``elsewhere`` the other places of a row. ``causes`` is
-the closed list of answers, and ``certainty`` says how sure an answer is. Nothing here writes to the database.
+at that time, ``transactions`` and ``numbering`` the database, and ``elsewhere`` the other places of a row. ``causes``
+is the closed list of answers, and ``certainty`` says how sure an answer is. Nothing here writes to the database.
 
 To add a cause, add a member to ``Cause``, and yield an ``Answer`` with it where its evidence is read. An answer is
 certain only if its evidence leaves no other explanation; ``tests/why`` plants every cause and compares.

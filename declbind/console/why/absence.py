@@ -7,8 +7,9 @@ from datetime import timedelta
 
 from django.contrib.auth import get_user_model
 from django.db.models import Q
+from django.utils.translation import gettext
 
-from declbind.checks.asgi_mounts import Mounts, describe_paths, find_mounts
+from declbind.checks.asgi_mounts import Mounts, find_mounts
 from declbind.console.shown import shown
 from declbind.core.wording import suggest
 from declbind.live.socket import PROCESS_ENDED, RESTART, RESTARTING
@@ -56,7 +57,8 @@ def explain_unknown_user(user: str, using: str) -> Answer | None:
         pass  # no key, so only a name could have been meant
     names = list(users.order_by("-pk").values_list(model.USERNAME_FIELD, flat=True)[:MAX_NAMES])
     near = suggest(user, list(map(str, names)))
-    return Answer(Cause.UNKNOWN_USER, f"No user has the name or the key {user!r}.{near}")
+    text = gettext("No user has the name or the key %(user)r.") % {"user": user}
+    return Answer(Cause.UNKNOWN_USER, f"{text}{near}")
 
 
 def explain_absence(user: str, connection: str, event: Event, using: str) -> Iterator[Answer]:
@@ -68,11 +70,15 @@ def explain_absence(user: str, connection: str, event: Event, using: str) -> Ite
         cause = CLOSES.get(before.close_code or 0, Cause.NOT_CONNECTED)
         if before.close_code == RESTART and before.close_reason not in ENDINGS:
             cause = Cause.KICKED
+        text = (
+            gettext("The last connection before it was closed with %(code)s: %(reason)s")
+            if before.close_reason
+            else gettext("The last connection before it was closed with %(code)s.")
+        )
         yield Answer(
             cause,
-            f"The last connection before it was closed with {before.close_code}"
-            f"{': ' + before.close_reason if before.close_reason else '.'}",
-            (("closed", before.closed_at), ("at offset", before.offset)),
+            text % {"code": before.close_code, "reason": before.close_reason},
+            ((gettext("closed"), before.closed_at), (gettext("at offset"), before.offset)),
             before.pk,
         )
     else:
@@ -83,29 +89,32 @@ def explain_absence(user: str, connection: str, event: Event, using: str) -> Ite
 def _explain_never_came(user: str, event: Event, using: str, has_later: bool) -> Iterator[Answer]:
     mounts = find_mounts()
     if mounts.is_known and not mounts.paths and not _serves_anyone(using):
-        yield Answer(Cause.NOT_MOUNTED, f"{mounts.application} leads to no consumer of declbind.")
+        text = gettext("%(application)s leads to no consumer of declbind.") % {"application": mounts.application}
+        yield Answer(Cause.NOT_MOUNTED, text)
     elif user != ANONYMOUS and not has_later and _has_no_login(mounts, using):
         others = shown(Connection, using).filter(user_pk="", opened_at__lte=event.created_at)
         open_then = others.exclude(closed_at__lt=event.created_at).count()
-        answer = Answer(
-            Cause.NO_LOGIN,
-            f"{mounts.application} passes connections to {describe_paths(mounts)} without a user.",
-            (("anonymous connections at that time", open_then),),
-        )
-        yield answer if open_then else answer.weaken("Whether the page opened its WebSocket.")
-    where = describe_paths(mounts)
-    text = (
-        "The first connection of this user came later."
-        if has_later
-        else f"No connection of this user has reached declbind{', which listens at ' + where if where else ''}."
-    )
+        text = gettext("%(application)s passes connections to %(paths)s without a user.") % {
+            "application": mounts.application,
+            "paths": gettext(" and ").join(mounts.paths),
+        }
+        evidence = ((gettext("anonymous connections at that time"), open_then),)
+        answer = Answer(Cause.NO_LOGIN, text, evidence)
+        yield answer if open_then else answer.weaken(gettext("Whether the page opened its WebSocket."))
+    where = gettext(" and ").join(mounts.paths)
     advice = ""
-    if where and not has_later:
-        advice = (
-            "Check in the browser's network tab whether the page opened its WebSocket, and whether the address ends "
-            f"in {where}. A wrong address never reaches declbind."
-        )
-    yield Answer(Cause.NOT_CONNECTED, text, (("at", event.created_at),), advice=advice)
+    if has_later:
+        text = gettext("The first connection of this user came later.")
+    elif where:
+        text = gettext("No connection of this user has reached declbind, which listens at %(paths)s.")
+        advice = gettext(
+            "Check in the browser's network tab whether the page opened its WebSocket, and whether the address ends in "
+            "%(paths)s. A wrong address never reaches declbind."
+        ) % {"paths": where}
+    else:
+        text = gettext("No connection of this user has reached declbind.")
+    at = ((gettext("at"), event.created_at),)
+    yield Answer(Cause.NOT_CONNECTED, text % {"paths": where}, at, advice=advice)
 
 
 def _serves_anyone(using: str) -> bool:
@@ -133,17 +142,17 @@ def _explain_refusals(user: str, event: Event, using: str) -> Iterator[Answer]:
     )
     mine = None if user in ("", ANONYMOUS) else refused.exclude(user_pk="").filter(is_user(user)).first()
     if mine is not None:
-        yield Answer(REFUSALS[mine.outcome], mine.message or "The handshake was refused.", _about(mine))
+        yield Answer(REFUSALS[mine.outcome], mine.message or gettext("The handshake was refused."), _about(mine))
         return
     unknown = refused.filter(user_pk="").first()
     if unknown is not None:
         yield cannot_tell(
             REFUSALS[unknown.outcome],
-            f"A handshake of an unknown visitor was refused: {unknown.message}",
-            "Whose handshake it was. The user's browser shows the refusal in its network tab.",
+            gettext("A handshake of an unknown visitor was refused: %(message)s") % {"message": unknown.message},
+            gettext("Whose handshake it was. The user's browser shows the refusal in its network tab."),
             *_about(unknown),
         )
 
 
 def _about(refusal: Traffic) -> tuple[tuple[str, object], ...]:
-    return (("at", refusal.at),)
+    return ((gettext("at"), refusal.at),)

@@ -26,11 +26,13 @@ class Answer:
     advice: str = ""
     certainty: Certainty = Certainty.CERTAIN
     settle: str = ""
+    #: The action of the client's request that the answer is about, "" for none.
+    request: str = ""
 
     @property
     def remedy(self) -> str:
         """Return the advice."""
-        return self.advice or self.cause.value.remedy
+        return self.advice or str(self.cause.value.remedy)
 
     @property
     def shown_evidence(self) -> list[tuple[str, str]]:
@@ -48,7 +50,7 @@ class Answer:
         return {
             "cause": self.cause.code,
             "certainty": self.certainty.value,
-            "meaning": self.cause.value.title,
+            "meaning": str(self.cause.value.title),
             "text": self.text,
             "evidence": [{"what": what, "value": value} for what, value in self.evidence],
             "settle": self.settle,

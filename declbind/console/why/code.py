@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
 from declbind.console.old_code import Present, describe_old_writer, name_writer
 from declbind.models import Event
 
@@ -14,8 +17,8 @@ from .certainty import Certainty
 from .events import groups_of, offset_of
 from .stored_row import data_names
 
-RESTART = "Restart that process, and save the row again."
-REPEAT = "Whether this process wrote the row. Restart it, and repeat the write."
+RESTART = _("Restart that process, and save the row again.")
+REPEAT = _("Whether this process wrote the row. Restart it, and repeat the write.")
 
 
 def explain_old_processes(present: Present) -> Iterator[Answer]:
@@ -24,11 +27,11 @@ def explain_old_processes(present: Present) -> Iterator[Answer]:
         if process.fault:
             yield likely(
                 Cause.OLD_CODE,
-                f"Process {process.name} {process.fault}.",
-                "Whether this process wrote the row, or served the user.",
-                ("running since", process.started_at),
-                ("configuration version", process.version),
-                ("hash of its bindings", process.digest),
+                gettext("Process %(process)s %(fault)s.") % {"process": process.name, "fault": process.fault},
+                gettext("Whether this process wrote the row, or served the user."),
+                (gettext("running since"), process.started_at),
+                (gettext("configuration version"), process.version),
+                (gettext("hash of its bindings"), process.digest),
             )
 
 
@@ -40,14 +43,12 @@ def explain_old_writers(present: Present) -> Iterator[Answer]:
     for event, age in present.find_old_writers():
         cause = Cause.OLD_VERSION if age.is_version else Cause.OLD_CODE
         text = describe_old_writer(event, age)
-        evidence = (("stream of that event", event.stream), ("offset", offset_of(event)))
+        evidence = ((gettext("stream of that event"), event.stream), (gettext("offset"), offset_of(event)))
         if age.is_sure is not None:
-            yield likely(cause, text, REPEAT, *evidence, advice=RESTART)
+            yield likely(cause, text, str(REPEAT), *evidence, advice=str(RESTART))
         else:
-            yield cannot_tell(
-                cause, text, "When the present code was deployed, and whether this process still runs.", *evidence,
-                advice=RESTART,
-            )  # fmt: skip
+            missing = gettext("When the present code was deployed, and whether this process still runs.")
+            yield cannot_tell(cause, text, missing, *evidence, advice=str(RESTART))
 
 
 def explain_maker(case: Case, event: Event, present: Present) -> Answer | None:
@@ -60,21 +61,26 @@ def explain_maker(case: Case, event: Event, present: Present) -> Answer | None:
     differs: list[tuple[str, object]] = []
     # Only then do the row's present groups say which ones it had.
     if groups and case.is_unchanged and groups != set(case.groups):
-        differs += [("groups it went to", sorted(groups)), ("groups it has now", sorted(case.groups))]
+        differs.append((gettext("groups it went to"), sorted(groups)))
+        differs.append((gettext("groups it has now"), sorted(case.groups)))
     if named is not None and present_names is not None and named != present_names:
-        differs += [("fields it has", sorted(named)), ("fields it would have now", sorted(present_names))]
+        differs.append((gettext("fields it has"), sorted(named)))
+        differs.append((gettext("fields it would have now"), sorted(present_names)))
     if not differs:
         return None
     cause = Cause.OLD_VERSION if age.is_version else Cause.OLD_CODE
+    text = gettext("The event was made by process %(process)s %(how)s.")
     answer = Answer(
         cause,
-        f"The event was made by process {name_writer(event)} {age.text}.",
-        (*differs, ("offset", offset_of(event))),
-        advice=RESTART,
+        text % {"process": name_writer(event), "how": age.text},
+        (*differs, (gettext("offset"), offset_of(event))),
+        advice=str(RESTART),
     )
     if not age.is_sure:
         certainty = Certainty.CANNOT_TELL if age.is_sure is None else Certainty.LIKELY
-        return answer.weaken("When the present code was deployed.", certainty)
+        return answer.weaken(gettext("When the present code was deployed."), certainty)
     if case.binding.runs_code():
-        return answer.weaken("Code of the binding makes its groups and fields, and may depend on more than the row.")
+        return answer.weaken(
+            gettext("Code of the binding makes its groups and fields, and may depend on more than the row.")
+        )
     return answer

@@ -7,6 +7,9 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+
 from declbind.bindings import Binding
 from declbind.console.bulk import is_concerned, list_groups
 from declbind.console.connections import ListedConnection, ListedSubscription, describe_connections
@@ -34,6 +37,24 @@ ENDS = {
     "changed": Cause.NOT_SUBSCRIBED,
     "client": Cause.NOT_SUBSCRIBED,
 }
+#: How a frame, or the request to take a snapshot, went to a connection.
+FRAME_SENT = {
+    "sent": _("It was sent with offset %(offset)s."),
+    "queue": _("It was queued for the connection, which was closed with 4408 at offset %(offset)s."),
+    "resume": _(
+        "It was sent by a resume: the client reconnected with offset %(after)s and received the events up to %(until)s."
+    ),
+}
+SNAPSHOT_SENT = {
+    "sent": _("The request to take a snapshot was sent with offset %(offset)s."),
+    "queue": _(
+        "The request to take a snapshot was queued for the connection, which was closed with 4408 at offset %(offset)s."
+    ),
+    "resume": _(
+        "The request to take a snapshot was sent by a resume: the client reconnected with offset %(after)s and "
+        "received the events up to %(until)s."
+    ),
+}
 #: A connection that ends so soon after a change may have ended before its frame arrived.
 LEAVING = timedelta(seconds=2)
 LIMITS = ("rate_limited", "too_many_subscriptions", "too_large")
@@ -49,26 +70,27 @@ def explain_event(
         return
     config = _find_overtaking_edit(event, offset, using)
     if config is not None:
-        yield Answer(
-            Cause.OLD_VERSION,
-            f"It was written under configuration {event.version} when {config.version} had already changed the "
-            "subscribers.",
-            (("sent a `resync`", "clients that were subscribed explicitly"), ("offset", offset), ("by", event.process)),
+        text = gettext("It was written under configuration %(old)s when %(new)s had already changed the subscribers.")
+        evidence = (
+            (gettext("sent a `resync`"), gettext("clients that were subscribed explicitly")),
+            (gettext("offset"), offset),
+            (gettext("by"), event.process),
         )
+        yield Answer(Cause.OLD_VERSION, text % {"old": event.version, "new": config.version}, evidence)
         return
     empty = _find_empty_payload(event, binding)
     if empty:
-        text = f"The log holds the change at offset {offset}, and its payload is empty: {', '.join(empty)}."
-        yield Answer(Cause.NOTHING_MADE, text, (("offset", offset),))
+        text = gettext("The log holds the change at offset %(offset)s, and its payload is empty: %(payloads)s.")
+        words = {"offset": offset, "payloads": ", ".join(empty)}
+        yield Answer(Cause.NOTHING_MADE, text % words, ((gettext("offset"), offset),))
         return
     found = _connections(user, connection, event, using)
     groups = [group for group, _ in groups_of(event)]
     answers = [_explain_connection(item, event, offset, groups, binding, using) for item in found]
     if not (user or connection):
         sent = [answer for answer in answers if answer.cause is Cause.SENT]
-        yield from sent or [
-            Answer(Cause.NOBODY_SUBSCRIBED, f"It went to {list_groups(groups)}.", (("offset", offset),))
-        ]
+        text = gettext("It went to %(groups)s.") % {"groups": list_groups(groups)}
+        yield from sent or [Answer(Cause.NOBODY_SUBSCRIBED, text, ((gettext("offset"), offset),))]
         return
     if not answers:
         yield from explain_absence(user, connection, event, using)
@@ -123,89 +145,80 @@ def _explain_connection(
         # The subscription that ended last says why there was none at the change.
         last = max(ended, key=lambda subscription: subscription.until or 0)
         cause = ENDS.get(last.reason, Cause.NOT_SUBSCRIBED)
-        return answer(
-            cause, f"Its subscription to {last.group} had ended before: {last.end}.", ("ended at offset", last.until)
-        )
+        text = gettext("Its subscription to %(group)s had ended before: %(reason)s.")
+        ended_at = (gettext("ended at offset"), last.until)
+        return answer(cause, text % {"group": last.group, "reason": last.end}, ended_at)
     later = [subscription for subscription in mine if subscription.after >= offset]
     if later:
         first = min(later, key=lambda subscription: subscription.after)
-        return answer(
-            Cause.NOT_SUBSCRIBED,
-            f"It subscribed to {first.group} only later; its first event came after offset {first.after}.",
-        )
+        text = gettext("It subscribed to %(group)s only later; its first event came after offset %(offset)s.")
+        return answer(Cause.NOT_SUBSCRIBED, text % {"group": first.group, "offset": first.after})
     refusal = _find_refusal(connection, event, using)
     if refusal is not None:
         cause = Cause.OVER_LIMIT if refusal.outcome in LIMITS else Cause.REFUSED
-        rule = describe_rules(binding)["view"] if binding is not None else "not known"
+        rule = describe_rules(binding)["view"] if binding is not None else gettext("not known")
         return answer(
             cause,
             f"{refusal.outcome}: {refusal.message}",
-            ("at", refusal.at),
-            ("view is for", rule),
+            (gettext("at"), refusal.at),
+            (gettext("view is for"), rule),
         )
     own = sorted(
         {subscription.group for subscription in connection.subscriptions if subscription.stream == event.stream}
     )
-    absent = answer(
-        Cause.NOT_SUBSCRIBED,
-        f"The change went to {list_groups(groups)}; it was subscribed to "
-        f"{', '.join(own) or 'no group of this stream'}.",
+    text = (
+        gettext("The change went to %(groups)s; it was subscribed to %(own)s.")
+        if own
+        else gettext("The change went to %(groups)s; it was subscribed to no group of this stream.")
     )
+    absent = answer(Cause.NOT_SUBSCRIBED, text % {"groups": list_groups(groups), "own": ", ".join(own)})
     dropped = Node.objects.using(using).filter(pk=connection.node).values_list("dropped", flat=True).first()
     if dropped:
         # One of them may have been the refusal of this subscription.
-        return absent.weaken(f"Process {connection.process} had {dropped} refusals too many to record each of them.")
+        doubt = ngettext(
+            "Process %(process)s had %(count)s refusal too many to record each of them.",
+            "Process %(process)s had %(count)s refusals too many to record each of them.",
+            dropped,
+        )
+        return absent.weaken(doubt % {"process": connection.process, "count": dropped})
     return absent
 
 
 def _answer(connection: ListedConnection, cause: Cause, text: str, *evidence: tuple[str, object]) -> Answer:
-    return Answer(cause, text, (*evidence, ("connection of", connection.who)), connection.id)
+    return Answer(cause, text, (*evidence, (gettext("connection of"), connection.who)), connection.id)
 
 
 def _explain_delivery(
     connection: ListedConnection, subscription: ListedSubscription, event: Event, offset: int, using: str
 ) -> Answer:
     answer = partial(_answer, connection)
-    group = ("group", subscription.group)
-    what = "The request to take a snapshot" if event.kind == Event.BULK else "It"
+    group = (gettext("group"), subscription.group)
+    number = (gettext("offset"), offset)
+    texts = SNAPSHOT_SENT if event.kind == Event.BULK else FRAME_SENT
     if connection.opened_at > event.created_at:
         up_to = subscription.until if subscription.until is not None else connection.offset
-        return answer(
-            Cause.SENT,
-            f"{what} was sent by a resume: the client reconnected with offset {subscription.after} and received the "
-            f"events up to {up_to}.",
-            group,
-            ("offset", offset),
-            ("connected", connection.opened_at),
-        )
+        text = texts["resume"] % {"after": subscription.after, "until": up_to}
+        return answer(Cause.SENT, text, group, number, (gettext("connected"), connection.opened_at))
     if connection.close_code == 4408 and connection.closed_at is not None:
-        return answer(
-            Cause.TOO_SLOW,
-            f"{what} was queued for the connection, which was closed with 4408 at offset {connection.offset}.",
-            group,
-            ("offset", offset),
-            ("closed", connection.closed_at),
-        ).weaken("Whether the frame was among those sent before: the client's own log.")
+        text = texts["queue"] % {"offset": connection.offset}
+        closed = (gettext("closed"), connection.closed_at)
+        doubt = gettext("Whether the frame was among those sent before: the client's own log.")
+        return answer(Cause.TOO_SLOW, text, group, number, closed).weaken(doubt)
     if connection.is_lost and not _was_handed_over(connection, offset, using):
-        return answer(
-            Cause.PROCESS_LOST, f"Process {connection.process} sends no heartbeat any more.", group, ("offset", offset)
-        ).weaken("Whether the process still runs, on its host.")
+        text = gettext("Process %(process)s sends no heartbeat any more.") % {"process": connection.process}
+        doubt = gettext("Whether the process still runs, on its host.")
+        return answer(Cause.PROCESS_LOST, text, group, number).weaken(doubt)
     if _is_behind(connection, event, using):
-        return answer(
-            Cause.PROCESS_BEHIND,
-            f"Process {connection.process} is {connection.behind} events behind.",
-            group,
-            ("offset", offset),
+        count = connection.behind or 0
+        text = ngettext(
+            "Process %(process)s is %(count)s event behind.", "Process %(process)s is %(count)s events behind.", count
         )
-    sent = answer(
-        Cause.SENT,
-        f"{what} was sent with offset {offset}.",
-        group,
-        ("written", event.created_at),
-        ("frames waiting now", connection.queued),
-    )
+        words = {"process": connection.process, "count": count}
+        return answer(Cause.PROCESS_BEHIND, text % words, group, number)
+    written, waiting = (gettext("written"), event.created_at), (gettext("frames waiting now"), connection.queued)
+    sent = answer(Cause.SENT, texts["sent"] % {"offset": offset}, group, written, waiting)
     if connection.closed_at is not None and connection.closed_at - event.created_at < LEAVING:
-        return sent.weaken("The connection was closed shortly after, perhaps before the frame arrived.")
+        return sent.weaken(gettext("The connection was closed shortly after, perhaps before the frame arrived."))
     return sent
 
 
@@ -232,7 +245,8 @@ def _find_empty_payload(event: Event, binding: type[Binding] | None) -> list[str
     if not isinstance(made, dict) or any(made.get(action, "not made") for action in actions):
         return []
     name = "serialize" if binding is None else f"{binding.__module__}.{binding.__qualname__}.serialize"
-    return [f"{name} returned {{}} for {action}" for action in sorted(actions)]
+    text = gettext("%(method)s returned {} for %(action)s")
+    return [text % {"method": name, "action": action} for action in sorted(actions)]
 
 
 def _find_refusal(connection: ListedConnection, event: Event, using: str) -> Traffic | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db.models import QuerySet
+from django.utils.translation import gettext
 
 from declbind import value_validation
 from declbind.bindings import Binding
@@ -49,13 +50,15 @@ def groups_of(event: Event) -> list[tuple[str, str]]:
 def describe_place(event: Event) -> str:
     """Return the offset and the time of an event on one line."""
     offset = offset_of(event)
-    return f"{f'offset {offset}' if offset is not None else 'no number yet'}, {format_time(event.created_at)}"
+    number = gettext("no number yet") if offset is None else gettext("offset %(offset)s") % {"offset": offset}
+    return f"{number}, {format_time(event.created_at)}"
 
 
 def describe_event(event: Event) -> str:
     """Return the offset, the time and the groups of an event on one line."""
-    groups = ", ".join(f"{action} to {group}" for group, action in groups_of(event)[:6])
-    return f"{describe_place(event)}, {groups}"
+    text = gettext("%(action)s to %(group)s")
+    groups = (text % {"action": action, "group": group} for group, action in groups_of(event)[:6])
+    return f"{describe_place(event)}, {', '.join(groups)}"
 
 
 def events_of(stream: str, using: str) -> QuerySet[Event]:

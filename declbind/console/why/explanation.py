@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from django.utils.translation import gettext_lazy as _
+
 from declbind.models import Event
 
 from .answer import Answer
@@ -25,7 +27,7 @@ DISCLOSING = frozenset(
         Cause.OTHER_MODEL,
     }
 )
-NOT_SHOWN = "The particulars are for those who may view the model."
+NOT_SHOWN = _("The particulars are for those who may view the model.")
 #: The exit status of ``manage.py declbind why``. Status 2 is that of a wrong command line.
 ARRIVED, DID_NOT_ARRIVE, LIKELY, CANNOT_TELL = 0, 1, 3, 4
 
@@ -69,7 +71,7 @@ class Explanation:
     def without_values(self) -> Explanation:
         """Return the answers without details of the row, which only users who may view it may read."""
         answers = tuple(
-            replace(answer, text=NOT_SHOWN, evidence=()) if answer.cause in DISCLOSING else answer
+            replace(answer, text=str(NOT_SHOWN), evidence=()) if answer.cause in DISCLOSING else answer
             for answer in self.answers
         )
         return replace(self, answers=answers)

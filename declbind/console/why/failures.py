@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.db.models import Q
+from django.utils.translation import gettext
 
 from declbind.console.shown import shown
 from declbind.live.traffic import WITHHELD
@@ -30,13 +31,12 @@ def explain_failure(case: Case) -> Answer | None:
     fault = rows.filter(Q(object_pk__in=keys) | Q(object_pk="")).order_by("-pk").first()
     if fault is None or _is_over(case, fault):
         return None
-    evidence = (("time", fault.at), ("error", fault.outcome))
+    evidence = ((gettext("time"), fault.at), (gettext("error"), fault.outcome))
     if not fault.object_pk:
-        return likely(
-            Cause.BINDING_FAILED, fault.message, "The record does not say for which row it failed.", *evidence
-        )
+        settle = gettext("The record does not say for which row it failed.")
+        return likely(Cause.BINDING_FAILED, fault.message, settle, *evidence)
     if case.at is not None and abs(fault.at - case.at) > NEAR:
-        return likely(Cause.BINDING_FAILED, fault.message, "Name the time more exactly.", *evidence)
+        return likely(Cause.BINDING_FAILED, fault.message, gettext("Name the time more exactly."), *evidence)
     return Answer(Cause.BINDING_FAILED, fault.message, evidence)
 
 

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
 from django.utils import timezone
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from declbind.console.connections import describe_connections
 from declbind.console.old_code import Present
@@ -53,7 +55,7 @@ BY_OLD_CODE = frozenset(
     {Cause.NOT_CAPTURED, Cause.NOT_SUBSCRIBED, Cause.REFUSED, Cause.UNEXPLAINED, Cause.NO_BINDING, Cause.OLD_VERSION}
 )
 OLD = frozenset({Cause.OLD_CODE, Cause.OLD_VERSION})
-NAME_THE_OFFSET = "Name the offset of the change, which the browser's network tab and the live page show."
+NAME_THE_OFFSET = _("Name the offset of the change, which the browser's network tab and the live page show.")
 
 
 def explain(question: Question, using: str) -> Explanation:
@@ -110,13 +112,13 @@ def _find_answers(case: Case) -> Iterator[Answer]:
         return
     yield from _explain_change(case, case.event, stranger is not None, failure)
     if held_back := load_withheld(case.using, case.question.stream).get(case.question.stream):
-        yield Answer(Cause.HELD_BACK, held_back, certainty=Certainty.LIKELY, settle=NAME_THE_OFFSET)
+        yield Answer(Cause.HELD_BACK, held_back, certainty=Certainty.LIKELY, settle=str(NAME_THE_OFFSET))
 
 
 def _weaken_all(answers: list[Answer], failure: Answer | None) -> Iterator[Answer]:
     """Yield what the stored row shows, which a fault of the binding explains as well."""
     for answer in answers:
-        yield answer if failure is None else answer.weaken("The fault of the binding may explain this.")
+        yield answer if failure is None else answer.weaken(gettext("The fault of the binding may explain this."))
 
 
 def _explain_change(case: Case, event: Event, is_stranger: bool, failure: Answer | None) -> Iterator[Answer]:
@@ -134,10 +136,10 @@ def _explain_change(case: Case, event: Event, is_stranger: bool, failure: Answer
     missed = list(_weaken_all(list(explain_missed_write(case)), failure)) if case.binding is not None else []
     standing = [answer for answer in explain_standing(case) if case.at is not None or case.binding is None]
     yield from missed
-    yield from (answer.weaken("The change in the log may be the one in question.") for answer in standing)
+    yield from (answer.weaken(gettext("The change in the log may be the one in question.")) for answer in standing)
     weighed = list(_weigh(case, event, delivered))
     if missed:
-        weighed = [answer.weaken("The row was written again since this change.") for answer in weighed]
+        weighed = [answer.weaken(gettext("The row was written again since this change.")) for answer in weighed]
     quiet = [] if missed or case.binding is None or not case.is_unchanged else list(explain_quiet(case))
     if any(answer.certainty is Certainty.CERTAIN for answer in weighed):
         quiet = []
@@ -164,15 +166,18 @@ def _weaken_fresh(case: Case, event: Event, answers: list[Answer]) -> Iterator[A
     is_fresh = timezone.now() - newest < FRESH
     for answer in answers:
         if is_fresh and answer.cause in BY_CONNECTIONS:
-            yield answer.weaken("Ask again in a few seconds: the processes store their connections once a second.")
+            yield answer.weaken(
+                gettext("Ask again in a few seconds: the processes store their connections once a second.")
+            )
         else:
             yield answer
 
 
 def _other_write(case: Case, event: Event) -> str:
     if case.at is None:
-        return f"Name the time, if another write than that of {format_time(event.created_at)} is meant."
-    return NAME_THE_OFFSET
+        text = gettext("Name the time, if another write than that of %(time)s is meant.")
+        return text % {"time": format_time(event.created_at)}
+    return str(NAME_THE_OFFSET)
 
 
 def _weigh(case: Case, event: Event, answers: list[Answer]) -> Iterator[Answer]:
@@ -180,11 +185,16 @@ def _weigh(case: Case, event: Event, answers: list[Answer]) -> Iterator[Answer]:
     has_sent = any(answer.cause is Cause.SENT for answer in answers)
     is_steady = not has_sent and _is_steady(case, event)
     if case.at is None:
-        doubt = f"The last change in the log, of {format_time(event.created_at)}, is taken. {NAME_THE_OFFSET}"
+        doubt = gettext("The last change in the log, of %(time)s, is taken.")
+        doubt %= {"time": format_time(event.created_at)}
     else:
-        side = "before" if event.created_at <= case.at else "after"
-        far = format_distance(event.created_at - case.at)
-        doubt = f"The change in the log is {far} {side} the time asked. {NAME_THE_OFFSET}"
+        doubt = (
+            gettext("The change in the log is %(distance)s before the time asked.")
+            if event.created_at <= case.at
+            else gettext("The change in the log is %(distance)s after the time asked.")
+        )
+        doubt %= {"distance": format_distance(event.created_at - case.at)}
+    doubt = f"{doubt} {NAME_THE_OFFSET}"
     for answer in answers:
         if answer.cause in OF_THE_LOG or (is_steady and answer.cause is not Cause.OLD_VERSION):
             yield answer

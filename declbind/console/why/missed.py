@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
 
 from django.db.models import QuerySet
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from declbind.bindings import Binding
 from declbind.console import bulk, unseen
@@ -29,7 +31,7 @@ from .stored_row import says_it_is_there
 
 #: The number of bulk events, and of marks, that are examined.
 MAX_BULKS, MAX_MARKS = 200, 1_000
-OR_IN_BULK = (
+OR_IN_BULK = _(
     "A bulk event holds no rows, so this row may have been one of them. Name the offset of the bulk event, or compare "
     "the row with what the client holds after its snapshot."
 )
@@ -44,21 +46,28 @@ def explain_missed_write(case: Case) -> Iterator[Answer]:
         comparison = case.comparison
         if comparison is None or not comparison.names:
             return
-        text = f"What is stored is not what was announced last: {', '.join(comparison.names)}."
+        text = gettext("What is stored is not what was announced last: %(fields)s.")
+        text %= {"fields": ", ".join(comparison.names)}
         is_sure = comparison.is_sure
     elif says_it_is_there(latest, case.definitions):
-        text, is_sure = "The row is gone, and the log does not say so.", True
+        text, is_sure = gettext("The row is gone, and the log does not say so."), True
     else:
         return
     if _has_newer(case, latest):
         return
-    evidence = (("the last change announced", latest.created_at), ("by", describe_writer(latest.actor, latest.origin)))
+    evidence = (
+        (gettext("the last change announced"), latest.created_at),
+        (gettext("by"), describe_writer(latest.actor, latest.origin)),
+    )
     answers = list(explain_uncaptured(case.binding, text, evidence, case.using))
     if not is_sure:
-        unsure = "The data is made by code or by another definition than before, which may explain the difference."
+        unsure = gettext(
+            "The data is made by code or by another definition than before, which may explain the difference."
+        )
         answers = [answer.weaken(unsure) for answer in answers]
     if case.at is not None and latest.created_at - case.at > NEAR:
-        later = f"This write came after the change of {format_time(latest.created_at)}, and so after the time asked."
+        later = gettext("This write came after the change of %(time)s, and so after the time asked.")
+        later %= {"time": format_time(latest.created_at)}
         answers = [answer.weaken(later) for answer in answers]
     yield from explain_alternatives(case, answers, latest)
 
@@ -67,14 +76,15 @@ def explain_alternatives(case: Case, answers: list[Answer], latest: Event | None
     """Yield answers that a write left no event, and what else may explain that: a bulk event, or a disabled binding."""
     off = explain_off_period(case)
     if off is not None:
-        answers = [off, *(answer.weaken("It depends on whether the binding was in force.") for answer in answers)]
+        doubt = gettext("It depends on whether the binding was in force.")
+        answers = [off, *(answer.weaken(doubt) for answer in answers)]
     is_waiting = any(answer.cause is Cause.NOT_SEQUENCED for answer in answers)
     told = None if is_waiting or case.is_named else _find_bulk_of_row(case, latest)
     if told is None:
         yield from answers
         return
     in_bulk = explain_bulk(case, told, is_named=False)
-    answers = [answer.weaken(OR_IN_BULK) for answer in answers]
+    answers = [answer.weaken(str(OR_IN_BULK)) for answer in answers]
     is_far = case.at is not None and abs(told.created_at - case.at) > NEAR
     yield from (*answers, *in_bulk) if is_far else (*in_bulk, *answers)
 
@@ -119,30 +129,50 @@ def explain_bulk(case: Case, event: Event, *, is_named: bool) -> list[Answer]:
     """Return that a row was part of a bulk event, and what became of the event for each connection."""
     told = [group for group, _ in groups_of(event)]
     is_every = EVERY_GROUP in told
-    offset = offset_of(event)
-    number = f", at offset {offset}" if offset is not None else ""
-    text = (
-        f"The rows written at {format_time(event.created_at)} could not be sent row by row: every group of the stream "
-        f"was asked to take a snapshot{number}."
-        if is_every
-        else f"More than {bulk.limit()} rows were written by one call at {format_time(event.created_at)}: its groups "
-        f"were asked to take a snapshot{number}."
-    )
     distance: tuple[tuple[str, object], ...] = ()
     if case.at is not None:
-        distance = (("distance from the time asked", format_distance(event.created_at - case.at)),)
+        distance = ((gettext("distance from the time asked"), format_distance(event.created_at - case.at)),)
     evidence = (
-        ("written", event.created_at),
+        (gettext("written"), event.created_at),
         *distance,
-        ("groups asked", "every one" if is_every else len(told)),
-        ("by", describe_writer(event.actor, event.origin)),
+        (gettext("groups asked"), gettext("every one") if is_every else len(told)),
+        (gettext("by"), describe_writer(event.actor, event.origin)),
     )
     # Raising the limit does not help if it is not known which rows were written.
-    advice = "Nothing, if the client takes a snapshot after a `resync`." if is_every else ""
-    answer = Answer(Cause.BULK_RESYNC, text, evidence, advice=advice)
+    advice = gettext("Nothing, if the client takes a snapshot after a `resync`.") if is_every else ""
+    answer = Answer(Cause.BULK_RESYNC, _describe_bulk(event, is_every=is_every), evidence, advice=advice)
     question = case.question
     answers = [answer, *explain_event(event, question.user, question.connection, case.binding, case.using)]
-    return answers if is_named else [each.weaken(OR_IN_BULK) for each in answers]
+    return answers if is_named else [each.weaken(str(OR_IN_BULK)) for each in answers]
+
+
+def _describe_bulk(event: Event, *, is_every: bool) -> str:
+    offset = offset_of(event)
+    if is_every:
+        text = (
+            gettext(
+                "The rows written at %(time)s could not be sent row by row: every group of the stream was asked to "
+                "take a snapshot."
+            )
+            if offset is None
+            else gettext(
+                "The rows written at %(time)s could not be sent row by row: every group of the stream was asked to "
+                "take a snapshot, at offset %(offset)s."
+            )
+        )
+    else:
+        text = (
+            gettext(
+                "More than %(limit)s rows were written by one call at %(time)s: its groups were asked to take a "
+                "snapshot."
+            )
+            if offset is None
+            else gettext(
+                "More than %(limit)s rows were written by one call at %(time)s: its groups were asked to take a "
+                "snapshot, at offset %(offset)s."
+            )
+        )
+    return text % {"limit": bulk.limit(), "time": format_time(event.created_at), "offset": offset}
 
 
 def explain_uncaptured(
@@ -156,22 +186,23 @@ def explain_uncaptured(
     if waiting:
         yield likely(
             Cause.NOT_SEQUENCED,
-            "Triggers have marked writes to its tables that have no events yet, perhaps this one.",
-            "Wait until the marks are numbered, and ask again.",
-            ("notes that wait", waiting),
+            gettext("Triggers have marked writes to its tables that have no events yet, perhaps this one."),
+            gettext("Wait until the marks are numbered, and ask again."),
+            (gettext("notes that wait"), waiting),
         )
     gaps = unseen.find_gaps(binding, using)
     if not gaps:
-        text = f"{text} No uncaptured write is known, so it was written before the binding or its triggers existed."
+        unknown = gettext("No uncaptured write is known, so it was written before the binding or its triggers existed.")
+        text = f"{text} {unknown}"
     faults = [gap for gap in gaps if gap.is_fault]
     answer = Answer(
         Cause.NOT_CAPTURED,
         text,
-        (*evidence, *(("not seen", gap.text) for gap in faults or gaps)),
+        (*evidence, *((gettext("not seen"), gap.text) for gap in faults or gaps)),
         advice=" ".join(dict.fromkeys(gap.action for gap in faults or gaps)),
     )
     if waiting:
-        answer = answer.weaken("Wait until the marks are numbered, and ask again.")
+        answer = answer.weaken(gettext("Wait until the marks are numbered, and ask again."))
     yield answer.weaken(settle, Certainty.LIKELY) if settle else answer
 
 

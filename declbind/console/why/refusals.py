@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from declbind.console.shown import shown
 from declbind.models import Traffic
@@ -13,7 +14,11 @@ from .case import Case
 from .causes import Cause
 from .question import NEAR
 
-WRITES = ("create", "update", "delete")
+TEXTS = {
+    "create": _("The request of %(who)s to create the row was answered with %(code)s: %(message)s"),
+    "update": _("The request of %(who)s to update the row was answered with %(code)s: %(message)s"),
+    "delete": _("The request of %(who)s to delete the row was answered with %(code)s: %(message)s"),
+}
 
 
 def explain_refused_write(case: Case) -> Answer | None:
@@ -26,7 +31,7 @@ def explain_refused_write(case: Case) -> Answer | None:
     if at is None or case.is_named or not question.row:
         return None
     refused = shown(Traffic, case.using).filter(
-        kind=Traffic.REFUSED, stream=question.stream, object_pk=question.row, action__in=WRITES,
+        kind=Traffic.REFUSED, stream=question.stream, object_pk=question.row, action__in=tuple(TEXTS),
         at__range=(at - NEAR, at + NEAR),
     )  # fmt: skip
     if question.connection:
@@ -36,18 +41,16 @@ def explain_refused_write(case: Case) -> Answer | None:
     found = min(refused.order_by("-pk")[:100], key=lambda row: abs(row.at - at), default=None)
     if found is None:
         return None
-    who = found.username or (
-        gettext("user %(key)s") % {"key": found.user_pk} if found.user_pk else gettext("an anonymous client")
-    )
+    who = found.username or gettext("an anonymous client")
+    if not found.username and found.user_pk:
+        who = gettext("user %(key)s") % {"key": found.user_pk}
+    words = {"who": who, "code": found.outcome, "message": found.message}
     answer = Answer(
         Cause.WRITE_REFUSED,
-        gettext("The request of %(who)s to %(action)s the row was answered with %(code)s: %(message)s")
-        % {"who": who, "action": found.action, "code": found.outcome, "message": found.message},
-        (("at", found.at), ("request", found.action)),
+        TEXTS[found.action] % words,
+        ((gettext("at"), found.at), (gettext("request"), found.action)),
         found.connection,
+        request=found.action,
     )
-    return (
-        answer
-        if question.connection
-        else answer.weaken(gettext("Whether the change in question is that of this request."))
-    )
+    doubt = gettext("Whether the change in question is that of this request.")
+    return answer if question.connection else answer.weaken(doubt)

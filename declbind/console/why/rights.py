@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from django.utils.translation import gettext
+
 from declbind.console import trial
 from declbind.core.errors import ConfigError
 
@@ -39,11 +41,12 @@ def explain_rights(case: Case, answers: list[Answer]) -> list[Answer]:
     refusal = made.refusal
     if refusal is None:
         return answers
-    evidence: tuple[tuple[str, object], ...] = ((f"tried now: {refusal.title.lower()}", refusal.text),)
+    label = gettext("tried now: %(check)s") % {"check": refusal.title.lower()}
+    evidence: tuple[tuple[str, object], ...] = ((label, refusal.text),)
     if "scope" in refusal.evidence or refusal.name == "scope":
         foreign = Answer(Cause.NOT_THEIRS, refusal.text, evidence)
         if not case.is_unchanged:
-            foreign = foreign.weaken("Whether the row belonged to the user at that time.")
+            foreign = foreign.weaken(gettext("Whether the row belonged to the user at that time."))
         # "Grant the permission" would not help.
         return [foreign, *(answer for answer in answers if answer.cause not in TRIED)]
     return [

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
 from declbind.console.times import format_time
 from declbind.core.wording import suggest
 from declbind.models import BindingRevision
@@ -18,7 +21,7 @@ from .certainty import Certainty
 from .definitions import is_in_force
 from .question import WINDOW
 
-EDGE = "Name the time more exactly: the binding was edited within two minutes of it."
+EDGE = _("Name the time more exactly: the binding was edited within two minutes of it.")
 
 
 def explain_standing(case: Case) -> Iterator[Answer]:
@@ -28,14 +31,17 @@ def explain_standing(case: Case) -> Iterator[Answer]:
     if entry is None:
         yield from _explain_unknown(case)
     elif entry.problems:
-        text = " ".join(str(problem) for problem in entry.problems[:3])
-        yield Answer(Cause.NOT_IN_FORCE, f"It is invalid: {text}", (("defined in", entry.where),))
+        problems = " ".join(str(problem) for problem in entry.problems[:3])
+        text = gettext("It is invalid: %(problems)s") % {"problems": problems}
+        yield Answer(Cause.NOT_IN_FORCE, text, ((gettext("defined in"), entry.where),))
     elif case.at is not None and case.definitions.revisions:
         yield from _explain_past(case)
     elif case.binding is None:
-        yield Answer(Cause.NOT_IN_FORCE, "It is disabled now.", (("defined in", entry.where),))
+        evidence = ((gettext("defined in"), entry.where),)
+        yield Answer(Cause.NOT_IN_FORCE, gettext("It is disabled now."), evidence)
     elif not case.binding.spec().outbound:
-        yield Answer(Cause.CLOSED_DIRECTION, f"Its direction is {case.binding.spec().direction!r}.")
+        text = gettext("Its direction is %(direction)r.") % {"direction": case.binding.spec().direction}
+        yield Answer(Cause.CLOSED_DIRECTION, text)
 
 
 def explain_off_period(case: Case) -> Answer | None:
@@ -45,14 +51,18 @@ def explain_off_period(case: Case) -> Answer | None:
     if found is None or (case.latest is None and not _was_ever_on(case)):
         return None
     began, ended = found
-    until = f" until {format_time(ended.created_at)}" if ended is not None else ""
-    return likely(
-        Cause.NOT_IN_FORCE,
-        f"It was not in force from {format_time(began.created_at)}{until}, after the row's last event.",
-        "Name the time of the write.",
-        *_about(began),
-        advice="Save the row again, now that the binding is in force." if ended is not None else "",
-    )
+    if ended is not None:
+        text = gettext("It was not in force from %(begin)s until %(end)s, after the row's last event.") % {
+            "begin": format_time(began.created_at),
+            "end": format_time(ended.created_at),
+        }
+        advice = gettext("Save the row again, now that the binding is in force.")
+    else:
+        text = gettext("It was not in force from %(begin)s, after the row's last event.")
+        text %= {"begin": format_time(began.created_at)}
+        advice = ""
+    settle = gettext("Name the time of the write.")
+    return likely(Cause.NOT_IN_FORCE, text, settle, *_about(began), advice=advice)
 
 
 def _was_ever_on(case: Case) -> bool:
@@ -63,23 +73,27 @@ def _explain_unknown(case: Case) -> Iterator[Answer]:
     question = case.question
     removed = next((revision for revision in case.definitions.revisions if revision.definition is None), None)
     if removed is not None:
-        evidence = (("removed at", removed.created_at), ("by", removed.author_name))
-        yield Answer(Cause.NO_BINDING, f"There is no binding {question.stream!r}. It was removed.", evidence)
+        evidence = ((gettext("removed at"), removed.created_at), (gettext("by"), removed.author_name))
+        text = gettext("There is no binding %(stream)r. It was removed.") % {"stream": question.stream}
+        yield Answer(Cause.NO_BINDING, text, evidence)
         return
     for found in find_unimported():
         if found.stream == question.stream:
-            yield Answer(
-                Cause.NO_BINDING,
-                f"{found.module}.{found.name} defines it, and this process has not imported {found.module}.",
-                advice="Move the class into the module bindings.py of an installed app, or import it there.",
-            )
+            text = gettext("%(class)s defines it, and this process has not imported %(module)s.") % {
+                "class": f"{found.module}.{found.name}",
+                "module": found.module,
+            }
+            advice = gettext("Move the class into the module bindings.py of an installed app, or import it there.")
+            yield Answer(Cause.NO_BINDING, text, advice=advice)
             return
     for cls, reason in find_unbound():
         if getattr(cls, "stream", "") == question.stream:
-            yield Answer(Cause.NO_BINDING, f"{name_of(cls)} defines it and is not in force, because {reason}.")
+            text = gettext("%(class)s defines it and is not in force, because %(reason)s.")
+            yield Answer(Cause.NO_BINDING, text % {"class": name_of(cls), "reason": reason})
             return
     near = suggest(question.stream, [entry.stream for entry in get_registry().entries])
-    yield Answer(Cause.NO_BINDING, f"There is no binding {question.stream!r}.{near}")
+    text = gettext("There is no binding %(stream)r.") % {"stream": question.stream}
+    yield Answer(Cause.NO_BINDING, f"{text}{near}")
 
 
 def _explain_past(case: Case) -> Iterator[Answer]:
@@ -94,21 +108,27 @@ def _explain_past(case: Case) -> Iterator[Answer]:
             first = definitions.revisions[-1]
             answer = likely(
                 Cause.NOT_IN_FORCE,
-                "The record of the binding did not exist at that time.",
-                "Whether a file or a class defined the stream before.",
+                gettext("The record of the binding did not exist at that time."),
+                gettext("Whether a file or a class defined the stream before."),
                 *_about(first),
             )
     elif not is_in_force(then):
-        gone = "removed" if then.definition is None else "disabled"
-        answer = Answer(Cause.NOT_IN_FORCE, f"It was {gone} at that time.", _about(then))
+        text = (
+            gettext("It was removed at that time.")
+            if then.definition is None
+            else gettext("It was disabled at that time.")
+        )
+        answer = Answer(Cause.NOT_IN_FORCE, text, _about(then))
     elif (then.definition or {}).get("direction", "both") == "inbound":
-        answer = Answer(Cause.CLOSED_DIRECTION, "Its direction was 'inbound' at that time.", _about(then))
+        text = gettext("Its direction was 'inbound' at that time.")
+        answer = Answer(Cause.CLOSED_DIRECTION, text, _about(then))
     if answer is not None:
         is_edge = any(_differs(edge, then) for edge in edges if edge is not then) or (then in edges and len(edges) > 0)
-        yield answer.weaken(EDGE) if is_edge else answer
+        yield answer.weaken(str(EDGE)) if is_edge else answer
     elif any(not is_in_force(edge) for edge in edges):
         off = next(edge for edge in edges if not is_in_force(edge))
-        yield likely(Cause.NOT_IN_FORCE, f"It was disabled at {format_time(off.created_at)}.", EDGE, *_about(off))
+        text = gettext("It was disabled at %(time)s.") % {"time": format_time(off.created_at)}
+        yield likely(Cause.NOT_IN_FORCE, text, str(EDGE), *_about(off))
 
 
 def _differs(one: BindingRevision, other: BindingRevision | None) -> bool:
@@ -116,8 +136,9 @@ def _differs(one: BindingRevision, other: BindingRevision | None) -> bool:
 
 
 def _about(revision: BindingRevision) -> tuple[tuple[str, object], ...]:
-    by = (("by", revision.author_name),) if revision.author_name else ()
-    return ("since", revision.created_at), ("configuration version", revision.version), *by
+    by = ((gettext("by"), revision.author_name),) if revision.author_name else ()
+    version = (gettext("configuration version"), revision.version)
+    return (gettext("since"), revision.created_at), version, *by
 
 
 def is_certain(answer: Answer) -> bool:

@@ -6,6 +6,8 @@ import shlex
 from dataclasses import dataclass
 from typing import Literal
 
+from django.utils.translation import gettext
+
 from .absence import ANONYMOUS
 from .answer import Answer
 from .causes import Cause
@@ -71,38 +73,43 @@ def find_step(answer: Answer, question: Question) -> NextStep:
     stream, row, user = question.stream, question.row, question.user
     who = f" --user {shlex.quote(user)}" if user and user != ANONYMOUS else ""
     quoted, key = shlex.quote(stream), shlex.quote(row)
-    write = str(dict(answer.evidence).get("request", "update"))
+    write = answer.request or "update"
     steps: dict[str, tuple[str, Page, dict[str, str], str]] = {
-        "bindings": ("The list of bindings", "changelist", {}, "list"),
-        "binding": (f"The binding {stream}", "changelist", {"q": stream}, f"show {quoted}"),
-        "capture": ("The doctor, which lists what is not captured", "doctor", {}, "doctor"),
-        "traffic": ("Live traffic of this row", "live", {"stream": stream, "row": row}, f"tail --stream {quoted}"),
+        "bindings": (gettext("The list of bindings"), "changelist", {}, "list"),
+        "binding": (
+            gettext("The binding %(stream)s") % {"stream": stream}, "changelist", {"q": stream}, f"show {quoted}",
+        ),
+        "capture": (gettext("The doctor, which lists what is not captured"), "doctor", {}, "doctor"),
+        "traffic": (
+            gettext("Live traffic of this row"), "live", {"stream": stream, "row": row}, f"tail --stream {quoted}",
+        ),
         "traffic of the stream": (
-            "Live traffic of the stream", "live", {"stream": stream}, f"tail --stream {quoted}",
+            gettext("Live traffic of the stream"), "live", {"stream": stream}, f"tail --stream {quoted}",
         ),
         "frame": (
-            "Try a change of this row", "try", {"stream": stream, "row": row, "action": "outbound"},
+            gettext("Try a change of this row"), "try", {"stream": stream, "row": row, "action": "outbound"},
             f"try {quoted} --action outbound" + (f" --pk {key}" if row else ""),
         ),
         "connections": (
-            "The connections of this user", "connections", {"user": user, "state": "all"},
+            gettext("The connections of this user"), "connections", {"user": user, "state": "all"},
             f"connections --state all{who}",
         ),
-        "connections of anyone": ("The connections", "connections", {}, "connections"),
+        "connections of anyone": (gettext("The connections"), "connections", {}, "connections"),
         "connections of the stream": (
-            "The connections of this stream", "connections", {"stream": stream}, f"connections --stream {quoted}",
+            gettext("The connections of this stream"), "connections", {"stream": stream},
+            f"connections --stream {quoted}",
         ),
         "rights": (
-            "Try what this user sees", "try", {"stream": stream, "row": row, "who": user, "action": "view"},
+            gettext("Try what this user sees"), "try", {"stream": stream, "row": row, "who": user, "action": "view"},
             f"try {quoted}{who}" + (f" --pk {key}" if row else ""),
         ),
         "write": (
-            "Try this request", "try", {"stream": stream, "row": row, "who": user, "action": write},
+            gettext("Try this request"), "try", {"stream": stream, "row": row, "who": user, "action": write},
             f"try {quoted}{who} --action {write}" + (f" --pk {key}" if row else ""),
         ),
-        "refusals": ("Refused requests and connections", "live", {"only": "refused"}, "tail --refused"),
-        "processes": ("The processes", "processes", {}, "processes"),
-        "doctor": ("The doctor", "doctor", {}, "doctor"),
+        "refusals": (gettext("Refused requests and connections"), "live", {"only": "refused"}, "tail --refused"),
+        "processes": (gettext("The processes"), "processes", {}, "processes"),
+        "doctor": (gettext("The doctor"), "doctor", {}, "doctor"),
     }  # fmt: skip
     words, page, query, command = steps[_LOOKS[answer.cause]]
     given = tuple((name, value) for name, value in query.items() if value)

@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils.translation import gettext
+
 from declbind import value_validation
 from declbind.bindings import Binding
 from declbind.console.stored import read_json
@@ -43,7 +45,7 @@ def row_groups(bound: Binding, row: Any) -> list[str]:
     try:
         return list(bound.group_names(row))
     except Exception as error:  # the project's code; its failure is an answer too
-        return [f"(fails: {type(error).__name__})"]
+        return [gettext("(fails: %(error)s)") % {"error": type(error).__name__}]
 
 
 def compare(
@@ -58,7 +60,7 @@ def compare(
     if not isinstance(told, dict):
         return None
     if latest.kind == Event.GONE:
-        return Comparison(tuple(sorted(told)) or ("the row",), True)
+        return Comparison(tuple(sorted(told)) or (gettext("the row"),), True)
     try:
         stored = json.loads(encode_value(binding(using=using).outgoing_data(row)))
     except Exception:  # the project's code, whose failure a trial shows
