@@ -94,3 +94,28 @@ def test_the_pages_of_the_console_are_in_the_admin_s_menu(admin_client):
     index = staff("declbind.view_bindingrecord").get("/admin/").content.decode()
     assert f'href="{LIST}try/"' in index
     assert f'href="{LIST}live/"' not in index
+
+
+def test_the_bindings_come_first_in_the_menu_and_the_revisions_last(admin_client):
+    """The pages are between them, in the order of the tabs."""
+    apps = admin_client.get("/admin/").context["app_list"]
+    [names] = [[str(model["name"]) for model in app["models"]] for app in apps if app["app_label"] == "declbind"]
+    assert names == [
+        "Bindings", "Live traffic", "Why?", "Try it", "Connections", "Processes", "Doctor", "Binding revisions",
+    ]  # fmt: skip
+
+
+def test_the_list_leads_to_the_overview(admin_client):
+    """Those of files have one too; the way back keeps the filters."""
+    record = save(POST)
+    page = get(admin_client, "?state=active")
+    assert f'href="{LIST}{record.pk}/overview/?_changelist_filters=state%3Dactive"' in page
+    assert f'href="{LIST}{record.pk}/change/' not in page
+    assert f'href="{LIST}defined/blog/bindings/posts.json%5B0%5D/"' in page
+
+
+def test_the_tabs_of_a_binding_have_its_name_as_their_title(admin_client):
+    """The form does not have the title of Django's forms."""
+    record = save(POST)
+    for page in ("overview", "change"):
+        assert "<h1>posts</h1>" in get(admin_client, f"{record.pk}/{page}/")

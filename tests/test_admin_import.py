@@ -204,7 +204,7 @@ def test_widening_needs_a_confirmation(admin_client):
     save(POST)
     response = review(admin_client, {**POST, "permissions": {"view": True}})
     refused = confirm(admin_client, response, "confirm_widening")
-    assert "Confirm that this may open access" in refused.content.decode()
+    assert "Confirm that it gives more access than before" in refused.content.decode()
     assert stored() == {"posts": POST}
     assert confirm(admin_client, refused).status_code == 302
     for change in ({"description": "x"}, {"enabled": False}):

@@ -67,7 +67,10 @@ def test_the_page_answers_the_question_of_its_address(watcher):
 
 def test_an_incomplete_question_is_answered_by_what_is_missing(watcher):
     """Nothing is guessed, and the page keeps the submitted values."""
-    assert "one of them is missing" in watcher.get(PAGE, {"stream": "numbers"}).content.decode()
+    assert "one of them is missing" in watcher.get(PAGE, {"stream": "numbers", "user": "ann"}).content.decode()
+    from_a_binding = watcher.get(PAGE, {"stream": "numbers"})
+    assert from_a_binding.context["fault"] == ""
+    assert "Enter a stream and a row." in from_a_binding.content.decode()
     answer = watcher.get(PAGE, {"stream": "numbers", "row": "1", "at": "yesterday"}).content.decode()
     assert "Expected a time such as" in answer
     assert 'value="yesterday"' in answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
 from collections.abc import Callable
@@ -11,9 +12,11 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 from django.core.management import CommandError
 from django.db import connections, transaction
+from django.test import Client
 
 from declbind.models import BindingRecord
 from tests.command_runs import GROUPS, USERS, Ran, command_process, digest, fresh_registry, state, store, write
+from tests.console_forms import LIST
 
 __all__ = ["command_process", "fresh_registry"]
 
@@ -105,9 +108,31 @@ def test_apply_prints_what_it_opens_and_asks(path: Path, monkeypatch: pytest.Mon
             Ran("apply", str(path))
     assert state() == ({}, 0)
     ran = Ran("apply", str(path))
-    assert ran.lines[:3] == ["groups opens:", "    + sends name", "    + users who are logged in may subscribe"]
+    assert ran.lines[:4] == [
+        "+ groups",
+        "    + is a new binding of auth.Group",
+        "    + sends name",
+        "    + users who are logged in may subscribe",
+    ]
     assert len(asked) == 3
     assert set(state()[0]) == {"groups"}
+
+
+def test_apply_says_what_the_page_says(path: Path, monkeypatch: pytest.MonkeyPatch, admin_client: Client) -> None:
+    """All consequences of each change, in the same words, and what gives more access is marked."""
+    store(stream="groups", permissions={"view": False}, description="old")
+    changed = {**GROUPS, "permissions": {"view": True}, "description": "new"}
+    asked = answering(monkeypatch, "y")
+    page = admin_client.post(f"{LIST}import/", {"text": json.dumps(changed), "_review": "1"})
+    [row] = page.context["review"].rows
+    lines = Ran("apply", write(path, changed)).lines
+    shown = [
+        f"    {item.sign} {item.text}{'  (gives more access)' if item.widens else ''}" for item in row.consequences
+    ]
+    assert lines[: len(shown) + 1] == ["~ groups", *shown]
+    assert any("(gives more access)" in line for line in shown)
+    assert any("description" in line for line in shown)
+    assert asked == ["This gives more access than before. Store it? [y/N] "]
 
 
 def test_apply_without_an_input_names_the_option_that_answers(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

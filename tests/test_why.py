@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -214,15 +215,19 @@ def test_a_refused_request() -> None:
     """It is certain if the connection is known, as on the live page, and leads to a try of the same request."""
     with override_bindings(NUMBERS):
         row = stored()
-        Event.objects.all().delete()
         user = make_user()
         refuse(row.pk, username=user.username, user_pk=str(user.pk))
         question = Question("numbers", str(row.pk), user.username, timezone.now(), connection="c1")
-        [answer] = explain(question, database_alias()).answers[:1]
+        found = explain(question, database_alias())
+        [answer] = found.answers
+        assert found.event is None
         assert (answer.cause, answer.certainty) == (Cause.WRITE_REFUSED, Certainty.CERTAIN)
         assert answer.text == f"The request of {user} to update the row was answered with denied: Not allowed."
         assert ("action", "update") in find_step(answer, question).query
         assert "--action update" in find_step(answer, question).command
+        others = explain(replace(question, connection=""), database_alias()).answers
+        refused = next(answer for answer in others if answer.cause is Cause.WRITE_REFUSED)
+        assert refused.certainty is Certainty.LIKELY
 
 
 @pytest.mark.parametrize(

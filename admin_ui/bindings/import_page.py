@@ -169,7 +169,7 @@ class ImportPage:
         if not review.may_apply:
             return ["Nothing was stored."], []
         if review.widens and "confirm_widening" not in self.request.POST:
-            return ["Confirm that this may open access, or do not apply it. Nothing was stored."], []
+            return ["Confirm that it gives more access than before, or do not apply it. Nothing was stored."], []
         return [], []
 
     def _carry_out(self, made: Plan, source: str) -> int:

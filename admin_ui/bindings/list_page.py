@@ -167,7 +167,7 @@ class ListPage(admin.ModelAdmin):  # type: ignore[type-arg]
         """Return the stream, its model and direction, its description and its problems."""
         if record.pk is None:
             return cells.name_cell(record.summary, screen.page_url(self, "elsewhere", record.summary.where))
-        return cells.name_cell(record.summary, record.surroundings.change_url(self, record.pk), model=record.model)
+        return cells.name_cell(record.summary, record.surroundings.overview_url(self, record.pk), model=record.model)
 
     @admin.display(description="Sent fields")
     def sent(self, record: ListedRecord) -> SafeString:

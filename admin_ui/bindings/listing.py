@@ -35,9 +35,9 @@ class Surroundings:
     #: The list's own filters, for the link back to it.
     preserved: str = ""
 
-    def change_url(self, model_admin: RecordAdmin, pk: object) -> str:
-        """Return the address of a record's form, with the list's filters for the way back."""
-        url = screen.page_url(model_admin, "change", pk)
+    def overview_url(self, model_admin: RecordAdmin, pk: object) -> str:
+        """Return the address of a record's overview, with the list's filters for the way back."""
+        url = screen.page_url(model_admin, "overview", pk)
         return add_preserved_filters({"opts": model_admin.opts, "preserved_filters": self.preserved}, url)
 
     def usage_of(self, stream: str) -> Usage:

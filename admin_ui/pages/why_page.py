@@ -95,7 +95,8 @@ def read_question(request: HttpRequest) -> tuple[why.Question | None, str]:
         return screen.read_text(request.GET, name)
 
     stream, row, offset = text("stream"), text("row"), text("offset")
-    if not (stream or row or offset):
+    if not (row or offset) and not text("user") and not text("at"):
+        # The links of a binding name only its stream.
         return None, ""
     if not stream or not (row or offset):
         return None, "Expected a stream, and the key of a row or an offset: one of them is missing."

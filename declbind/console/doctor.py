@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from datetime import timedelta
 
 from django.conf import settings as django_settings
 from django.db import connections
@@ -15,21 +14,18 @@ from django.utils.translation import gettext, ngettext
 
 from declbind import checks
 from declbind.conf import settings
-from declbind.models import Configuration, Event, Node, Traffic
+from declbind.models import Event
 from declbind.outbound import history, log, relay, sessions
 from declbind.outbound.capture import find_faults
 from declbind.outbound.memory_databases import describe_memory
 from declbind.outbound.triggers import upkeep
 from declbind.registry import load_configuration
 
-from . import surroundings, unseen
-from .finding import Finding, Level
+from . import process_findings, surroundings, unseen
+from .finding import PATIENCE_SECONDS, Finding, Level
 from .limits import limited_queries
 from .ping import ping
 from .withheld import load_withheld
-
-#: The age from which an event without a number, or a process on an old version, counts as a fault.
-PATIENCE_SECONDS = 10.0
 
 
 def examine(using: str, seconds: float | None = None) -> list[Finding]:
@@ -57,9 +53,9 @@ def examine(using: str, seconds: float | None = None) -> list[Finding]:
             ("log", lambda: _log(using)),
             ("snapshots", lambda: surroundings.find_large_groups(using)),
             ("files", lambda: surroundings.find_changed_files(using)),
-            ("processes", lambda: _processes(using)),
+            ("processes", lambda: process_findings.find_processes(using)),
             ("code", lambda: surroundings.find_old_code(using)),
-            ("errors", lambda: _errors(using)),
+            ("errors", lambda: process_findings.find_errors(using)),
         ]
     for name, part in parts:
         found += _guarded(name, part, using, deadline)
@@ -316,79 +312,3 @@ def _waiting(count: int, age: float, *, are_events: bool) -> str:
             count,
         )
     return text % {"count": count, "seconds": f"{age:.0f}"}
-
-
-def _processes(using: str) -> Iterator[Finding]:
-    now = timezone.now()
-    alive = list(Node.objects.using(using).filter(seen_at__gte=now - timedelta(seconds=3 * settings.HEARTBEAT_SECONDS)))
-    if not alive:
-        yield Finding(
-            "processes",
-            "note",
-            gettext(
-                "No ASGI process has served a socket lately, so no client is connected. A process appears here with "
-                "its first socket."
-            ),
-            gettext("If clients should be connected, start one, such as daphne or uvicorn, and open a page."),
-        )
-        return
-    configuration = Configuration.objects.using(using).filter(pk=1).first()
-    generation, version = (configuration.generation, configuration.version) if configuration else ("", 0)
-    behind = [node for node in alive if (node.generation, node.version) != (generation, version)]
-    patience = timedelta(seconds=settings.HEARTBEAT_SECONDS + PATIENCE_SECONDS)
-    late = configuration is not None and now - configuration.changed_at > patience
-    one = gettext("%(process)s on %(version)s")
-    words = {
-        "current": len(alive) - len(behind),
-        "count": len(alive),
-        "version": version,
-        "others": ", ".join(one % {"process": node, "version": node.version} for node in behind),
-    }
-    if behind:
-        text = ngettext(
-            "%(current)s of %(count)s process on version %(version)s; %(others)s.",
-            "%(current)s of %(count)s processes on version %(version)s; %(others)s.",
-            len(alive),
-        )
-        advice = gettext("Read their last error and restart them.") if late else ""
-        yield Finding("processes", "bad" if late else "ok", text % words, advice)
-    else:
-        text = ngettext(
-            "%(current)s of %(count)s process on version %(version)s.",
-            "%(current)s of %(count)s processes on version %(version)s.",
-            len(alive),
-        )
-        yield Finding("processes", "ok", text % words)
-    for node in alive:
-        yield from _process_faults(node)
-
-
-def _process_faults(node: Node) -> Iterator[Finding]:
-    if node.dropped:
-        text = ngettext(
-            "%(process)s: %(count)s refusal or error came too fast to be recorded.",
-            "%(process)s: %(count)s refusals and errors came too fast to be recorded.",
-            node.dropped,
-        )
-        advice = gettext('Raise DECLBIND["TRAFFIC_PER_SECOND"] to record more of them.')
-        yield Finding("processes", "note", text % {"process": node, "count": node.dropped}, advice)
-    if node.last_error:
-        yield Finding("processes", "bad", f"{node}: {node.last_error}", gettext("Read the log of that process."))
-
-
-def _errors(using: str) -> Iterator[Finding]:
-    recent = Traffic.objects.using(using).filter(kind=Traffic.ERROR, at__gte=timezone.now() - timedelta(hours=1))
-    count = recent.count()
-    if not count:
-        yield Finding("errors", "ok", gettext("No errors in the last hour."))
-        return
-    last = recent.order_by("-id").first()
-    # The message is left out, because the text of an exception may quote a row.
-    what = f"{last.stream} {last.outcome}".strip() if last else ""
-    text = ngettext(
-        "%(count)s error in the last hour, the last one: %(error)s",
-        "%(count)s errors in the last hour, the last one: %(error)s",
-        count,
-    )
-    advice = gettext("Open the live page of the admin, or read the server's log.")
-    yield Finding("errors", "bad", text % {"count": count, "error": what}, advice)

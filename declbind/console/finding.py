@@ -35,6 +35,10 @@ TITLES: Final = {
 }
 
 
+#: The age from which an event without a number, or a process on an old version, counts as a fault.
+PATIENCE_SECONDS = 10.0
+
+
 @dataclass(frozen=True)
 class Finding:
     """One result: "ok", "note" (worth knowing) or "bad", its meaning, and the remedy if it is not ok."""

@@ -124,13 +124,7 @@ def roll_back(
         ConfigError: The revision removed the record, the old record is no longer valid, or the stored record does not
             have ``expected_fingerprint`` because it was edited in the meantime.
     """
-    document = revision.definition
-    if document is None:
-        text = gettext(
-            "Version %(version)s removed binding %(stream)r, so there is nothing to restore. Choose a version in which "
-            "it existed, or delete the binding."
-        )
-        raise ConfigError(text % {"version": revision.version, "stream": revision.stream})
+    document = _definition_of(revision)
     with transaction.atomic(using=using):
         record = BindingRecord.objects.using(using).select_for_update().filter(stream=revision.stream).first()
         now = record.definition() if record is not None else None
@@ -162,6 +156,17 @@ def roll_back(
                 raise ConfigError(text % {"stream": revision.stream}) from error
             raise
     return record
+
+
+def _definition_of(revision: BindingRevision) -> dict[str, object]:
+    document: dict[str, object] | None = revision.definition
+    if document is None:
+        text = gettext(
+            "Version %(version)s removed binding %(stream)r, so there is nothing to restore. Choose a version in which "
+            "it existed, or delete the binding."
+        )
+        raise ConfigError(text % {"version": revision.version, "stream": revision.stream})
+    return document
 
 
 def find_held(revision: BindingRevision, record: BindingRecord) -> tuple[list[str], list[str]]:

@@ -112,12 +112,14 @@ def find_openings(
     return list(dict.fromkeys(_openings(_read(old, held), after, opened)))
 
 
-def describe_openings(change: Change) -> list[str]:
-    """Return what a change of a plan opens, and to whom, in words. Checks no permission."""
-    if change.after is None:
-        return []
-    found = _consequences(change.before, change.after, change.held)
-    return [item.text for item in found if item.opens]
+def describe_change(change: Change) -> Sequence[Consequence]:
+    """Return what a change of a plan does, in the words of the import page. Checks no permission."""
+    return consequences(
+        change.before,
+        change.after,
+        in_force=change.stream not in record_validation.reserved_streams(),
+        held=change.held,
+    )
 
 
 def _consequences(

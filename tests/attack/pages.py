@@ -109,6 +109,9 @@ class Walk:
     texts: list[str] = field(default_factory=list)
     answered: dict[str, int] = field(default_factory=dict)
     sent: int = 0
+    #: What has been submitted from the pages of one path. Queries of a path often lead to the same form.
+    submitted: set[str] = field(default_factory=set)
+    path: str = ""
 
     def everything(self) -> str:
         """Return all content that was shown, as one text."""
@@ -132,18 +135,29 @@ class Walk:
     def take(self, url: str, who: str, forms: bool) -> None:
         """Request a page and submit each of its forms, unchanged and with everything that would give more."""
         html = self.get(url)
+        if self.path != (path := url.partition("?")[0]):
+            self.path, self.submitted = path, set()
         for form in Forms(html).found if forms else ():
             target = urlsplit(urljoin(url, form.action or url))
             if not target.path.startswith("/admin/declbind/"):
                 continue
             address = f"{target.path}?{target.query}" if target.query else target.path
             for data in variants(form, who):
+                if self._is_repeated(address, data):
+                    continue
                 page = self.post(address, data)
                 # A page that asks for confirmation gets it.
                 for asked in Forms(page).found:
                     meant = {name: value for name, value in asked.buttons if name in ("confirm_widening", "_apply")}
                     if meant or "confirm_widening" in asked.data:
                         self.post(address, {**data, **asked.data, **meant})
+
+    def _is_repeated(self, address: str, data: dict[str, object]) -> bool:
+        """Return whether the same was submitted before, and note it; the token of a form is always another one."""
+        same = repr((address, {key: value for key, value in data.items() if key != "csrfmiddlewaretoken"}))
+        is_repeated = same in self.submitted
+        self.submitted.add(same)
+        return is_repeated
 
 
 def variants(form: Form, who: str) -> Iterator[dict[str, object]]:

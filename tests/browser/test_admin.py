@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
 from declbind.models import BindingRecord
 from example_site.blog.models import Blog, Post
-from tests.browser.console import overflow, unfold
+from tests.browser.console import PICTURES, overflow, take_picture, unfold
 from tests.console_forms import LIST, POST, save, spoil
-
-#: The folder for pictures; none are taken without it.
-PICTURES = os.environ.get("DECLBIND_PICTURES", "")
-
-
-def take_picture(page, name):
-    if PICTURES:
-        Path(PICTURES).mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=str(Path(PICTURES, f"{name}.png")), full_page=True)
 
 
 def take_pictures(page, name):
@@ -32,7 +20,7 @@ def take_pictures(page, name):
         page.emulate_media(color_scheme=scheme)
         for width in (1280, 400):
             page.set_viewport_size({"width": width, "height": 800})
-            take_picture(page, f"{name}-{scheme}-{width}")
+            take_picture(page, f"{name}-{scheme}-{width}", full_page=True)
     page.emulate_media(color_scheme="light")
     page.set_viewport_size({"width": 1280, "height": 800})
 

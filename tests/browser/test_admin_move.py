@@ -44,7 +44,7 @@ def test_a_file_is_reviewed_and_applied(operator, site, expect, tmp_path):
     expect(page.locator(".declbind-counts")).to_contain_text("1 to add, 1 to change, 1 to remove, 0 unchanged")
     assert fits(page, "import-review")
     page.get_by_role("button", name="Apply exactly this").click()
-    expect(page.get_by_role("alert")).to_contain_text("Confirm that this may open access")
+    expect(page.get_by_role("alert")).to_contain_text("Confirm that it gives more access than before")
     page.check("#id_confirm_widening")
     page.get_by_role("button", name="Apply exactly this").click()
     expect(page.locator(".success")).to_contain_text("The configuration is at version 5.")

@@ -70,7 +70,13 @@ def explain(question: Question, using: str) -> Explanation:
         answers += explain_old_processes(present)
         if not any(answer.cause in OLD for answer in answers):
             answers += explain_old_writers(present)
-    return Explanation(question, tuple(_order(answers)), case.event, case.neighbours.before, case.neighbours.after)
+    # A request that was refused made no change, so none is shown as the one in question.
+    event = None if answers and _is_refusal(answers[0]) else case.event
+    return Explanation(question, tuple(_order(answers)), event, case.neighbours.before, case.neighbours.after)
+
+
+def _is_refusal(answer: Answer) -> bool:
+    return answer.cause is Cause.WRITE_REFUSED and answer.certainty is Certainty.CERTAIN
 
 
 def _order(answers: Iterable[Answer]) -> list[Answer]:
@@ -82,18 +88,20 @@ def _order(answers: Iterable[Answer]) -> list[Answer]:
 
 
 def _find_answers(case: Case) -> Iterator[Answer]:
+    refusal = explain_refused_write(case)
+    if refusal is not None:
+        yield refusal
+        if _is_refusal(refusal):
+            return
     stranger = explain_unknown_user(case.question.user, case.using)
     if stranger is not None:
         yield stranger
-    refused = [answer for answer in [explain_refused_write(case)] if answer is not None]
-    yield from refused
     failure = explain_failure(case)
     if failure is not None:
         yield failure
     if case.event is None:
         found = list(explain_standing(case))
         yield from found
-        found += refused
         is_over = case.binding is None or not case.binding.spec().outbound
         if not (is_over or any(answer.certainty is Certainty.CERTAIN for answer in found)):
             silence = list(explain_silence(case))

@@ -158,7 +158,7 @@ class RecordVerbs(VerbGroup):
         return not done.faults
 
     def confirm_plan(self, using: str, options: Options) -> str:
-        """Print what a plan opens, and ask for confirmation.
+        """If a plan opens something, print what it does in the words of the import page, and ask for confirmation.
 
         Returns:
             The hash of the confirmed plan.
@@ -167,22 +167,25 @@ class RecordVerbs(VerbGroup):
             CommandError: The user did not confirm.
         """
         made = plan.make_plan(options["path"], using, options["prune"])
-        opened = {change.stream: found for change in made.edits if (found := openings.describe_openings(change))}
-        if made.faults or not opened:
+        described = [(change, openings.describe_change(change)) for change in made.edits]
+        if made.faults or not any(item.opens for change, items in described for item in items if change.after):
             # Without a question, the plan need not stay as it was printed.
             return str(options["plan"])
         if options["format"] == "json":
             raise ConfigError(
-                "This opens something, and `--format json` cannot ask for confirmation. Repeat the command with --yes."
+                "This gives more access than before, and `--format json` cannot ask for confirmation. Repeat the "
+                "command with --yes."
             )
-        for stream, found in opened.items():
-            self.print_opened(stream, found)
+        for change, items in described:
+            self.stdout.write(f"{SIGNS[change.action]} {change.stream}")
+            for item in items:
+                self.stdout.write(f"    {item.sign} {item.text}{'  (gives more access)' if item.widens else ''}")
         self.ask()
         return str(options["plan"] or made.digest)
 
     def print_opened(self, stream: str, texts: Iterable[str]) -> None:
         """Print what a plan opens in a stream."""
-        self.stdout.write(f"{stream} opens:")
+        self.stdout.write(f"{stream} gives more access:")
         for text in texts:
             self.stdout.write(f"    + {text}")
 
@@ -193,10 +196,10 @@ class RecordVerbs(VerbGroup):
             ConfigError: The user did not confirm.
         """
         try:
-            answer = input("Store this? [y/N] ")
+            answer = input("This gives more access than before. Store it? [y/N] ")
         except (EOFError, OSError, RuntimeError) as error:  # the last line if a program has no stdin at all
             raise ConfigError(
-                "Expected an answer to whether to store what this opens, and there is nobody to ask: the standard "
+                "Expected an answer to whether to store this, and there is nobody to ask: the standard "
                 "input is closed or empty. Nothing was stored. Repeat it with --yes."
             ) from error
         if answer.strip().lower() not in ("y", "yes"):
@@ -210,7 +213,9 @@ class RecordVerbs(VerbGroup):
         names, texts = state.binding.held_names(), growth.describe_held(state.binding)
         if names and not options["yes"]:
             if options["format"] == "json":
-                raise ConfigError("This opens something, which `--format json` cannot ask about. Repeat it with --yes.")
+                raise ConfigError(
+                    "This gives more access, which `--format json` cannot ask about. Repeat it with --yes."
+                )
             self.print_opened(state.stream, texts)
             self.ask()
         if names:
