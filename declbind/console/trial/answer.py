@@ -82,7 +82,9 @@ class Question:
         """The tried definition, in words."""
         if self.document is not None:
             return gettext("edited record")
-        return pgettext("configuration", "active") if self.revision is None else gettext("revision %(key)s") % {"key": self.revision}
+        if self.revision is None:
+            return pgettext("configuration", "active")
+        return gettext("revision %(key)s") % {"key": self.revision}
 
 
 @dataclass(frozen=True)
