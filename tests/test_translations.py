@@ -20,7 +20,7 @@ from tests.servers import ROOT
 TEMPLATES = sorted((ROOT / "admin_ui").rglob("*.html"))
 SCRIPTS = sorted((ROOT / "admin_ui/static").rglob("*.js"))
 CATALOGUES = [(package, language) for package in messages.PACKAGES for language in messages.LANGUAGES]
-PLACEHOLDER = re.compile(r"%\(\w+\)s|\{\w+\}")
+PLACEHOLDER = re.compile(r"%\(\w+\)[sr]|\{\w+\}")
 ELEMENT = re.compile(r"</?\w[^>]*>")
 #: What is the same in every language: a word of the protocol, an example of JSON, and the classes of a page's body.
 NO_TEXTS = {"resync", '{"room_id": 3}', "app- model- declbind-page"}

@@ -6,12 +6,11 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-
-from django.utils.html import format_html, format_html_join
-from django.utils.safestring import SafeString
 
 from declbind.core.errors import Problem
 from declbind.core.wording import without_binding

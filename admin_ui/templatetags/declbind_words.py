@@ -15,9 +15,6 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from admin_ui.bindings.history import Step
-from admin_ui.common import phrases
-from django.utils.safestring import SafeString
-
 from admin_ui.common import phrases, screen
 from admin_ui.common.screen import Context
 from admin_ui.common.script_texts import translate_texts

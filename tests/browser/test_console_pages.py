@@ -122,6 +122,25 @@ def test_every_screen_can_be_read_from_right_to_left(site: DjangoServer, root: U
     assert not faults, "\n".join(faults)
 
 
+@pytest.mark.parametrize("language", ["de", "zh-CN"])
+def test_every_screen_fits_in_each_language(site: DjangoServer, root: User, browser: Browser, language: str) -> None:
+    """Longer words than in English make no screen too wide, and the texts of scripts break no policy."""
+    values = fill_console()
+    faults = []
+    with opened(browser, site.url, root, locale=language) as page:
+        complaints = Complaints(page)
+        for name, path in SCREENS.items():
+            for width in (1280, 400):
+                page.set_viewport_size({"width": width, "height": 900})
+                page.goto(address(site, path, values))
+                assert page.evaluate("document.documentElement.lang").startswith(language[:2])
+                take_picture(page, f"{name}-{language}-{width}")
+                if overflow(page) > 0:
+                    faults.append(f"{name}: {overflow(page)} pixels too wide at {width}")
+        faults += complaints.take()
+    assert not faults, "\n".join(faults)
+
+
 def test_the_policy_stops_an_inline_script(site: DjangoServer, root: User, browser: Browser) -> None:
     """Negative control: the checks of the screens detect violations."""
     with opened(browser, site.url, root) as page:
