@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
-from django.db import connection
+from django.db import connection, connections
 from django.test import override_settings
 from django.utils import timezone
 
@@ -21,7 +21,7 @@ from declbind.registry import database_alias, refresh
 from declbind.testing import override_bindings
 from example_site.example.models import IntegerValue
 from tests.live import ANYONE
-from tests.zoo.models import Truck, Vehicle
+from tests.zoo.models import Sample, Truck, Vehicle
 
 NUMBER = {"model": "example.IntegerValue", "fields": ["name", "value"], "permissions": ANYONE}
 
@@ -143,6 +143,28 @@ def triggered(folder: Path) -> Iterator[Any]:
             upkeep.remove(database_alias())
 
 
+@contextlib.contextmanager
+def with_another_database(folder: Path) -> Iterator[Any]:
+    """Add a database with the table of numbers to those of the settings."""
+    alias = "elsewhere"
+    connections.settings[alias] = {
+        **connections.configure_settings({"default": {}})["default"],
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": str(folder / "elsewhere.sqlite3"),
+    }
+    try:
+        # Django's tests forbid to open a connection that was not there before the test.
+        connections[alias].connect()
+        with connections[alias].schema_editor() as editor:
+            editor.create_model(IntegerValue)
+        with override_bindings(PER_ROW):
+            yield None
+    finally:
+        connections[alias].close()
+        del connections[alias]
+        del connections.settings[alias]
+
+
 def overriding(binding: Any) -> Callable[[Path], contextlib.AbstractContextManager[Any]]:
     return lambda folder: override_bindings(binding if isinstance(binding, dict) else binding())
 
@@ -191,5 +213,14 @@ KINDS = [
         table="zoo_truck", column="load", key="vehicle_ptr_id", traits=frozenset({"child"}),
     ),
 ]  # fmt: skip
+KINDS.append(
+    Kind(
+        "nullable", overriding({**NUMBER, "stream": "s", "model": "zoo.Sample", "fields": ["text", "count"],
+                                "groups": ["text-{text}"]}),
+        lambda **values: Sample.objects.create(**{"text": "a", **values}), lambda row: f"text-{row.text}",
+        table="zoo_sample", column="count", traits=frozenset({"nullable"}),
+    )
+)  # fmt: skip
+KINDS.append(Kind("two databases", with_another_database, number, by_name, traits=frozenset({"elsewhere"})))
 if connection.vendor != "mysql":
     KINDS.append(Kind("triggers", triggered, number, by_name, traits=frozenset({"triggers", "groups"})))

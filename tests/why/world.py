@@ -90,6 +90,8 @@ class Planted:
 
 
 Plant = Callable[[World], Planted]
+#: Kinds with such a trait take only the plants that need it.
+APART = frozenset({"nullable", "elsewhere"})
 PLANTS: dict[str, tuple[Plant, frozenset[str], frozenset[str]]] = {}
 
 
@@ -105,6 +107,8 @@ def plant(needs: str = "", without: str = "") -> Callable[[Plant], Plant]:
 
 def fits(kind: Kind, name: str) -> bool:
     _, needs, without = PLANTS[name]
+    if not kind.traits & APART <= needs:
+        return False
     return needs <= kind.traits and not without & kind.traits
 
 

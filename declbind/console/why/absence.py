@@ -111,6 +111,12 @@ def _explain_never_came(user: str, event: Event, using: str, has_later: bool) ->
             "Check in the browser's network tab whether the page opened its WebSocket, and whether the address ends in "
             "%(paths)s. A wrong address never reaches declbind."
         ) % {"paths": where}
+        if not shown(Connection, using).exists():
+            proxies = gettext(
+                "No client has been connected lately: check as well that each proxy before the site passes on the "
+                "headers Upgrade and Connection."
+            )
+            advice = f"{advice} {proxies}"
     else:
         text = gettext("No connection of this user has reached declbind.")
     at = ((gettext("at"), event.created_at),)

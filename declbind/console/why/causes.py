@@ -133,6 +133,10 @@ class Cause(Enum):
         _("A process runs older code than the others, with other bindings."),
         _("Restart the process, so that it loads the present code and files."),
     )
+    CLOCKS = Meaning(
+        _("The clocks of the hosts differ, so that the times of changes and connections cannot be compared."),
+        _("Synchronize the clocks, for example by NTP. Until then, ask with the offset of the change."),
+    )
     NUMBERING_BLOCKED = Meaning(
         _("A database session holds the lock that numbers the log, so no change can be sent."),
         _("End that session, for example with `SELECT pg_terminate_backend(pid)`."),

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 
+from django.db.models import Q
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
@@ -18,6 +19,7 @@ from declbind.console.overview import describe_rules
 from declbind.console.shown import shown
 from declbind.console.stored import read_json
 from declbind.live import changes
+from declbind.live.snapshots import BLOCKED
 from declbind.models import Connection, Event, Node, Traffic
 from declbind.outbound import history
 
@@ -57,6 +59,11 @@ SNAPSHOT_SENT = {
 }
 #: A connection that ends so soon after a change may have ended before its frame arrived.
 LEAVING = timedelta(seconds=2)
+#: Where a front-end developer finds a frame.
+IN_BROWSER = _(
+    "Look at the page's own code: the frame with offset %(offset)s is in the browser's network tab, under the "
+    "WebSocket."
+)
 LIMITS = ("rate_limited", "too_many_subscriptions", "too_large")
 
 
@@ -101,7 +108,9 @@ def explain_event(
 
 def _connections(user: str, connection: str, event: Event, using: str) -> list[ListedConnection]:
     """Return the relevant connections: open at that time, or opened later with an earlier offset."""
-    rows = shown(Connection, using).exclude(closed_at__lt=event.created_at).order_by("-opened_at")
+    # One that had been handed the event was open then, whatever the clocks of the two hosts say.
+    gone = Q(closed_at__lt=event.created_at, offset__lt=offset_of(event) or 0)
+    rows = shown(Connection, using).exclude(gone).order_by("-opened_at")
     if connection:
         rows = rows.filter(pk=connection)
     elif user:
@@ -135,7 +144,7 @@ def _explain_connection(
     binding: type[Binding] | None,
     using: str,
 ) -> Answer:
-    answer = partial(_answer, connection)
+    answer = partial(_answer, connection, offset)
     mine = _of(connection, event)
     covering = next((subscription for subscription in mine if subscription.covers(offset)), None)
     if covering is not None:
@@ -155,7 +164,7 @@ def _explain_connection(
         return answer(Cause.NOT_SUBSCRIBED, text % {"group": first.group, "offset": first.after})
     refusal = _find_refusal(connection, event, using)
     if refusal is not None:
-        cause = Cause.OVER_LIMIT if refusal.outcome in LIMITS else Cause.REFUSED
+        cause = _cause_of(refusal)
         rule = describe_rules(binding)["view"] if binding is not None else gettext("not known")
         return answer(
             cause,
@@ -184,14 +193,17 @@ def _explain_connection(
     return absent
 
 
-def _answer(connection: ListedConnection, cause: Cause, text: str, *evidence: tuple[str, object]) -> Answer:
-    return Answer(cause, text, (*evidence, (gettext("connection of"), connection.who)), connection.id)
+def _answer(
+    connection: ListedConnection, offset: int, cause: Cause, text: str, *evidence: tuple[str, object]
+) -> Answer:
+    advice = str(IN_BROWSER) % {"offset": offset} if cause is Cause.SENT else ""
+    return Answer(cause, text, (*evidence, (gettext("connection of"), connection.who)), connection.id, advice)
 
 
 def _explain_delivery(
     connection: ListedConnection, subscription: ListedSubscription, event: Event, offset: int, using: str
 ) -> Answer:
-    answer = partial(_answer, connection)
+    answer = partial(_answer, connection, offset)
     group = (gettext("group"), subscription.group)
     number = (gettext("offset"), offset)
     texts = SNAPSHOT_SENT if event.kind == Event.BULK else FRAME_SENT
@@ -250,10 +262,19 @@ def _find_empty_payload(event: Event, binding: type[Binding] | None) -> list[str
 
 
 def _find_refusal(connection: ListedConnection, event: Event, using: str) -> Traffic | None:
-    rows = shown(Traffic, using).filter(
-        kind=Traffic.REFUSED, connection=connection.id, stream=event.stream, action__in=("subscribe", "")
+    rows = shown(Traffic, using).filter(connection=connection.id, stream=event.stream)
+    rows = rows.filter(kind=Traffic.REFUSED, action__in=("subscribe", "")) | rows.filter(
+        kind=Traffic.ERROR, action="subscribe"
     )
     return rows.order_by("-pk").first()
+
+
+def _cause_of(refusal: Traffic) -> Cause:
+    if refusal.kind == Traffic.ERROR:
+        return Cause.BINDING_FAILED
+    if refusal.message == BLOCKED:
+        return Cause.NUMBERING_BLOCKED
+    return Cause.OVER_LIMIT if refusal.outcome in LIMITS else Cause.REFUSED
 
 
 def _find_overtaking_edit(event: Event, offset: int, using: str) -> Event | None:

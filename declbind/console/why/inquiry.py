@@ -29,6 +29,7 @@ from .answer import Answer
 from .case import Case
 from .causes import Cause
 from .certainty import Certainty
+from .clocks import explain_clocks, weaken_by_clocks
 from .code import explain_maker, explain_old_processes, explain_old_writers
 from .delivery import explain_event
 from .events import groups_of, offset_at, offset_of
@@ -64,14 +65,14 @@ def explain(question: Question, using: str) -> Explanation:
     An unknown stream, row or user raises no exception.
     """
     case = Case.open(question, using)
-    answers = list(_find_answers(case))
+    answers = weaken_by_clocks(list(_find_answers(case)), explain_clocks(case))
     if not case.is_named and any(answer.cause in BY_OLD_CODE for answer in answers):
         present = Present.load(using)
         answers += explain_old_processes(present)
         if not any(answer.cause in OLD for answer in answers):
             answers += explain_old_writers(present)
     # A request that was refused made no change, so none is shown as the one in question.
-    event = None if answers and _is_refusal(answers[0]) else case.event
+    event = None if any(map(_is_refusal, answers)) else case.event
     return Explanation(question, tuple(_order(answers)), event, case.neighbours.before, case.neighbours.after)
 
 
@@ -135,7 +136,10 @@ def _explain_change(case: Case, event: Event, is_stranger: bool, failure: Answer
         return
     missed = list(_weaken_all(list(explain_missed_write(case)), failure)) if case.binding is not None else []
     standing = [answer for answer in explain_standing(case) if case.at is not None or case.binding is None]
-    yield from missed
+    # A write without an event came after the row's last one, and so after a change that another followed.
+    is_later = case.is_near and case.latest is not None and case.latest.pk != event.pk
+    if not is_later:
+        yield from missed
     yield from (answer.weaken(gettext("The change in the log may be the one in question.")) for answer in standing)
     weighed = list(_weigh(case, event, delivered))
     if missed:
@@ -145,6 +149,8 @@ def _explain_change(case: Case, event: Event, is_stranger: bool, failure: Answer
         quiet = []
     if case.at is None or case.is_near:
         yield from weighed
+        if is_later:
+            yield from missed
         yield from (answer.weaken(_other_write(case, event)) for answer in quiet)
     else:
         yield from quiet

@@ -98,11 +98,20 @@ def _has_newer(case: Case, latest: Event) -> bool:
 def _find_bulk_of_row(case: Case, latest: Event | None) -> Event | None:
     """Return the bulk event that may have been for the row: after its own last event, to one of its groups."""
     groups = [*case.groups, *(group for group, _ in groups_of(latest))] if latest is not None else case.groups
-    return find_bulk(case.question.stream, groups, case.using, after=latest, at=case.at, window=WINDOW)
+    stream, using = case.question.stream, case.using
+    near = find_bulk(stream, groups, using, after=latest, at=case.at, window=WINDOW)
+    # The time may be wrong, and any later bulk event explains that the row differs from its own last event.
+    return near if near is not None or latest is None else find_bulk(stream, groups, using, after=latest)
 
 
 def find_bulk(
-    stream: str, groups: Collection[str], using: str, *, after: Event | None, at: datetime | None, window: timedelta
+    stream: str,
+    groups: Collection[str],
+    using: str,
+    *,
+    after: Event | None,
+    at: datetime | None = None,
+    window: timedelta = WINDOW,
 ) -> Event | None:
     """Return the bulk event for one of the groups, after an event of the row: nearest to a time, or last.
 

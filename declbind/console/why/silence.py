@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from declbind.bindings import Binding
 from declbind.checks import foreign_database
-from declbind.console.times import format_time
+from declbind.console.times import format_distance, format_time
 from declbind.live import changes
 from declbind.models import Event
 
@@ -108,6 +108,11 @@ def _explain_expiry(case: Case) -> Answer | None:
     if trimmed is not None and at <= trimmed:
         reach = ((gettext("trimmed until"), trimmed), *kept_since)
         return Answer(Cause.EXPIRED, gettext("The log no longer reaches back so far."), reach)
+    if trimmed is not None and at <= trimmed + WINDOW:
+        text = gettext("The changes up to %(distance)s before the time asked were removed from the log.")
+        text %= {"distance": format_distance(at - trimmed)}
+        reach = ((gettext("trimmed until"), trimmed), *kept_since)
+        return likely(Cause.EXPIRED, text, gettext("Name the time more exactly."), *reach)
     if oldest is not None and at < oldest and case.head.min_offset > 1:
         text, settle = gettext("The log does not reach back so far."), gettext("When the log began is not known.")
         return likely(Cause.EXPIRED, text, settle, *kept_since)
@@ -223,6 +228,8 @@ def _weigh_hidden(case: Case, answer: Answer) -> Iterator[Answer]:
 
 
 def _explain_unannounced(case: Case, binding: type[Binding], expired: Answer | None) -> Iterator[Answer]:
+    if expired is not None:
+        yield expired
     text = (
         gettext(
             "%(model)s %(key)s is there, and the log has no change of it, perhaps because it was not written since it "
@@ -236,8 +243,6 @@ def _explain_unannounced(case: Case, binding: type[Binding], expired: Answer | N
     settle = f"{unknown} {NAME_THE_TIME if case.at is None else REPEAT}"
     groups = ((gettext("groups it would be in"), ", ".join(case.groups)),)
     answers = list(explain_uncaptured(binding, text, groups, case.using, settle))
-    if expired is not None:
-        yield expired
     yield from explain_open_transaction(case)
     yield from explain_alternatives(case, answers, None)
     yield from _explain_other_places(case)

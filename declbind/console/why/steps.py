@@ -46,6 +46,7 @@ _LOOKS: dict[Cause, str] = {
     Cause.OVER_LIMIT: "refusals",
     Cause.OLD_VERSION: "processes",
     Cause.OLD_CODE: "processes",
+    Cause.CLOCKS: "processes",
     Cause.NUMBERING_BLOCKED: "doctor",
     Cause.NOT_SEQUENCED: "doctor",
     Cause.PROCESS_BEHIND: "processes",
