@@ -48,9 +48,12 @@ docs: $(SET_UP)docs
 test: lint types programs
 	@$(BIN)/python -m tests.rounds $(ARGS)
 
-# mypy caches its results, so after the first run it checks changed files only.
-quick: lint types
-	@TEST_CHOICE=quick $(BIN)/python -m pytest -q $(ARGS)
+# mypy caches its results, so after the first run it checks changed files only. It runs beside the tests.
+quick: lint
+	@$(BIN)/mypy & status=0; \
+	TEST_CHOICE=quick $(BIN)/python -m pytest -q $(ARGS) || status=$$?; \
+	wait $$! || status=$$?; \
+	exit $$status
 
 coverage: programs
 	@$(BIN)/coverage erase

@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import MethodType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,7 +20,7 @@ import pytest_django
 from django.db import connections
 
 from tests import clean_database
-from tests.selection import select
+from tests.selection import ROOT, may_select, select
 from tests.servers import DjangoServer, MariaDBServer, PostgresServer, RedisServer
 
 if TYPE_CHECKING:
@@ -47,10 +48,21 @@ hypothesis.settings.load_profile("declbind")
 # Which tests run --------------------------------------------------------------------------------------------
 
 
+def this_round() -> tuple[str, str]:
+    """Return the database and the choice of this round."""
+    return os.environ.get("TEST_DATABASE", "sqlite"), os.environ.get("TEST_CHOICE", "")
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave out the modules and folders of which the round runs no test; importing them all takes some seconds."""
+    if collection_path.is_relative_to(ROOT) and not may_select(collection_path, *this_round()):
+        return True
+    return None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect the tests that the round on this database does not repeat."""
-    database, choice = os.environ.get("TEST_DATABASE", "sqlite"), os.environ.get("TEST_CHOICE", "")
-    chosen = [item for item in items if select(item, database, choice)]
+    chosen = [item for item in items if select(item, *this_round())]
     kept = set(chosen)
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = chosen

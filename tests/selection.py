@@ -45,8 +45,12 @@ SERVERS = {
     "typed",
 }
 #: Other modules whose tests start processes by themselves.
-PROCESSES = {"test_admin_snippets", "test_live_start", "test_sequencer", "test_servers", "test_tenants"}
+PROCESSES = {
+    "test_admin_snippets", "test_live_endings", "test_live_reading", "test_live_start", "test_loop", "test_sequencer",
+    "test_servers", "test_tenants",
+}  # fmt: skip
 SERVER_FIXTURES = {"django_server", "mariadb_process", "postgres_process", "redis_process"}
+NOT_QUICK = FAULTS | SERVERS | PROCESSES | {"browser"}
 #: The log, the sequencer, each kind of write, keys and values, sockets, and operators' data.
 CORE = {
     "test_admin_faults", "test_also", "test_authenticate", "test_authenticate_renewal", "test_capture",
@@ -77,10 +81,11 @@ CONSOLE = {
     "test_command_doctor", "test_command_history", "test_command_plan", "test_command_tail", "test_consequences",
 }  # fmt: skip
 #: What depends neither on a version nor on the bound database: permissions of operators, sizes, spellings of numbers,
-#: slow readers and ends of ASGI servers.
+#: slow readers, ends of ASGI servers, and the form of the code.
 ONCE = {
     "attack/test_openings", "attack/test_secrets", "attack/test_single_rights", "browser", "docs",
-    "test_admin_numbers", "test_admin_scale", "test_live_servers", "test_live_shutdown", "test_tokens_servers",
+    "test_admin_numbers", "test_admin_scale", "test_docstrings", "test_house", "test_layers",
+    "test_live_servers", "test_live_shutdown", "test_tokens_servers",
 }  # fmt: skip
 #: The pages in a browser that an older Django may show otherwise, and its packages.
 PAGES_AND_PACKAGES = {
@@ -97,22 +102,39 @@ BROWSER_ON_EACH_DATABASE = {"browser/test_main_job", "browser/test_channels_1x"}
 def select(item: pytest.Item, database: str, choice: str) -> bool:
     """Return whether a round runs a test."""
     if choice == "quick":
-        return not (
-            touches_database(item) or starts_server(item) or _is_in(item, FAULTS | SERVERS | PROCESSES | {"browser"})
-        )
-    if choice == "faults":
-        return _is_in(item, FAULTS)
-    if choice == "servers":
-        return _is_in(item, SERVERS)
+        return not (touches_database(item) or starts_server(item) or _is_in(item, NOT_QUICK))
+    names = _names_of(database, choice)
+    if names is not None and not _is_in(item, names):
+        return False
+    if choice in ("faults", "servers"):
+        return True
     if choice == "others":
         return not _is_in(item, FAULTS | SERVERS)
     if database == "sqlite":
         return choice != "core" or _is_in_core_of_sqlite(item)
-    if not touches_database(item) or is_about_pages(item):
-        return False
-    if choice == "core":
-        return _is_in(item, CORE if database == "mariadb" else CORE | VERSIONS)
-    return True
+    return touches_database(item) and not is_about_pages(item)
+
+
+def may_select(path: Path, database: str, choice: str) -> bool:
+    """Return whether a round runs a test of a module or folder; the others are not imported."""
+    if path == ROOT:
+        return True
+    name = path.relative_to(ROOT).with_suffix("").as_posix()
+    if choice == "quick":
+        return not _is_named(name, NOT_QUICK)
+    if choice == "others":
+        return not _is_named(name, FAULTS | SERVERS)
+    names = _names_of(database, choice)
+    return names is None or _is_named(name, names) or any(each.startswith(f"{name}/") for each in names)
+
+
+def _names_of(database: str, choice: str) -> set[str] | None:
+    """Return the names of a choice that consists of whole modules, or None."""
+    if choice in ("faults", "servers"):
+        return FAULTS if choice == "faults" else SERVERS
+    if choice == "core" and database != "sqlite":
+        return CORE if database == "mariadb" else CORE | VERSIONS
+    return None
 
 
 def touches_database(item: pytest.Item) -> bool:
@@ -145,5 +167,8 @@ def _is_in_core_of_sqlite(item: pytest.Item) -> bool:
 
 
 def _is_in(item: pytest.Item, names: set[str]) -> bool:
-    name = item.path.relative_to(ROOT).with_suffix("").as_posix()
+    return _is_named(item.path.relative_to(ROOT).with_suffix("").as_posix(), names)
+
+
+def _is_named(name: str, names: set[str]) -> bool:
     return name in names or name.partition("/")[0] in names

@@ -75,10 +75,12 @@ def test_viewers_see_the_overview_and_the_history_without_buttons():
 
 
 def test_deleting_says_who_is_subscribed(admin_client):
-    """The confirmation counts the connections, for one binding and for several."""
+    """The confirmation counts the connections and names their users, for one binding and for several."""
     record = save(POST)
-    connect("a", "posts", "blog-1")
-    assert "1 connection is subscribed to <b>posts</b>" in get(admin_client, f"{record.pk}/delete/")
+    connect("a", "posts", "blog-1", "ann")
+    assert "1 connection is subscribed to <b>posts</b> now. Users: ann<" in get(admin_client, f"{record.pk}/delete/")
+    page = staff("declbind.view_bindingrecord", "declbind.delete_bindingrecord").get(f"{LIST}{record.pk}/delete/")
+    assert "1 connection is subscribed to <b>posts</b> now.<" in page.content.decode()
     page = act(admin_client, "delete_selected", record).content.decode()
     assert "1 connection is subscribed to <b>posts</b>" in page
     other = save({**POST, "stream": "quiet"})

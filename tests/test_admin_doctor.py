@@ -59,8 +59,8 @@ def test_the_page_shows_the_findings_of_the_command(admin_client):
     places = [page.index(heading) for heading in ("To fix", "Worth knowing", ">Well<")]
     assert places == sorted(places)
     assert "1 of " in page
-    assert "is left out: $.fields[0]" in page
-    assert "Correct or disable it; `manage.py declbind check` lists all problems." in page
+    assert "is left out: Binding" in page
+    assert "Correct or disable it; <code>manage.py declbind check</code> lists all problems." in page
     assert all(f"<h3>{finding['name']}</h3>" in page for finding in found)
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -244,14 +245,20 @@ def count_of_any(package: Path) -> float:
     return 1_000 * sum(len(re.findall(r"\bAny\b", text)) for text in texts) / sum(map(len, map(str.splitlines, texts)))
 
 
+@cache
+def own_tree() -> Tree:
+    """Return the tree of this repository."""
+    return Tree(ROOT)
+
+
 def test_imports_go_up_the_layers_only() -> None:
     """No file imports from a layer below its own, and the program imports neither its tests nor its example."""
-    assert find_direction_faults(Tree(ROOT)) == []
+    assert find_direction_faults(own_tree()) == []
 
 
 def test_the_core_is_pure() -> None:
     """The core imports no Django, no Channels, no clock and no socket."""
-    assert find_core_faults(Tree(ROOT)) == []
+    assert find_core_faults(own_tree()) == []
 
 
 def test_the_tests_of_the_core_need_no_django() -> None:
@@ -270,12 +277,12 @@ def test_the_tests_of_the_core_need_no_django() -> None:
 
 def test_no_module_imports_itself_in_a_cycle() -> None:
     """Files of one layer may use each other, but each can be imported first."""
-    assert find_cycles(Tree(ROOT)) == []
+    assert find_cycles(own_tree()) == []
 
 
 def test_a_diagram_of_the_modules_has_no_cycle() -> None:
     """A file uses a protocol for what it needs of the files that use it."""
-    assert find_cycles(Tree(ROOT), is_drawn=True) == []
+    assert find_cycles(own_tree(), is_drawn=True) == []
 
 
 def test_capture_names_the_types_of_its_values() -> None:

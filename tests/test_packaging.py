@@ -100,6 +100,7 @@ def test_the_wheel_holds_the_two_packages_and_the_schemas(wheel: Path) -> None:
         "declbind/schemas/*.schema.json",
         "declbind/py.typed",
         "declbind/migrations/*.py",
+        "declbind/locale/*/LC_MESSAGES/django.mo",
     ],
 )
 def test_the_wheel_holds_each_kind_of_data(wheel: Path, pattern: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,3 +82,33 @@ def test_each_module_of_a_choice_exists():
     )  # fmt: skip
     tests = ROOT / "tests"
     assert [name for name in names if not ((tests / name).is_dir() or (tests / f"{name}.py").exists())] == []
+
+
+class Item:
+    """A test as far as the selection looks at it, with or without a database."""
+
+    cls = None
+
+    def __init__(self, path: Path, *, uses_database: bool) -> None:
+        self.path = path
+        self.fixturenames = ["db"] if uses_database else []
+
+    def get_closest_marker(self, name: str) -> None:
+        return None
+
+
+ROUNDS = [tuple(name.partition(":")[::2]) for end in rounds.ENDS for name in end.databases]
+
+
+@pytest.mark.parametrize(("database", "choice"), [*ROUNDS, ("sqlite", "quick")])
+def test_no_module_with_a_chosen_test_is_left_out(database, choice):
+    """A round imports each module, and each folder above it, that has tests for the round."""
+    chosen = 0
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        for uses_database in (True, False):
+            item: Any = Item(path, uses_database=uses_database)
+            if selection.select(item, database, choice):
+                chosen += 1
+                above = [each for each in path.parents if each.is_relative_to(selection.ROOT)]
+                assert all(selection.may_select(each, database, choice) for each in (path, *above)), path
+    assert chosen

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from admin_ui.common.phrases import mark_code
 from declbind.console import unseen
 from declbind.outbound.triggers.upkeep import TableState
 from declbind.registry import database_alias, get_registry
@@ -48,11 +48,3 @@ def load_sight(stream: str, where: str) -> Sight | None:
     tables = known.states_of(binding)
     gaps = unseen.find_gaps(binding, using, known)
     return Sight(tuple(Blindness(gap.text, mark_code(gap.action), gap.is_fault) for gap in gaps), tuple(tables))
-
-
-def mark_code(text: str) -> SafeString:
-    """Return a text as HTML, with text between backticks as code."""
-    parts = enumerate(text.split("`"))
-    return format_html_join(
-        "", "{}", ((format_html("<code>{}</code>", part) if at % 2 else part,) for at, part in parts)
-    )

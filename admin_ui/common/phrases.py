@@ -6,6 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
 from declbind.core.errors import Problem
 from declbind.core.wording import without_binding
 
@@ -76,3 +79,11 @@ def split_problem(key: str, text: str) -> Problem:
     if colon and path.startswith("$"):
         return Problem(path, message)
     return Problem(f"$.{key}" if not key.startswith("__") else "$", text)
+
+
+def mark_code(text: str) -> SafeString:
+    """Return a text as HTML, with text between backticks as code."""
+    parts = enumerate(text.split("`"))
+    return format_html_join(
+        "", "{}", ((format_html("<code>{}</code>", part) if at % 2 else part,) for at, part in parts)
+    )

@@ -218,7 +218,7 @@ def _bindings(using: str) -> Iterator[Finding]:
             yield Finding(
                 "binding",
                 "bad",
-                gettext("%(place)s is left out: %(problem)s") % {"place": entry.where, "problem": problem},
+                gettext("%(place)s is left out: %(problem)s") % {"place": entry.where, "problem": problem.message},
                 gettext("Correct or disable it; `manage.py declbind check` lists all problems."),
             )
     for stream, binding in registry.by_stream.items():

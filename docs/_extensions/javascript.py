@@ -7,8 +7,10 @@ Understood is what `declbind.js` uses: `export class` and `export function`, met
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 
 COMMENT = re.compile(r"/\*\*(.*?)\*/[ \t]*\n?", re.DOTALL)
 DECLARATION = re.compile(r"( *)(export )?(?:(class|function) (\w+)|(get )?(\w+))(?:\((.*?)\))?[^\n]*\{")
@@ -48,18 +50,38 @@ class ExportedClass:
     members: list[Member] = field(default_factory=list)
 
 
-def describe_module(text: str) -> str:
-    """Return the public interface of a module as Markdown sections."""
+def describe_module(text: str, level: int = 2) -> str:
+    """Return the public interface of a module as Markdown sections of a level."""
     parts = []
     for export in read_exports(text):
         if isinstance(export, Member):
-            parts.append("\n".join(_describe_member(export, level=2)))
+            parts.append("\n".join(_describe_member(export, level)))
         else:
-            parts.append(f"## {export.name}\n\n{_format(export.comment.text)}\n")
-            parts += ["\n".join(_describe_member(member, level=3)) for member in export.members]
-    parts.append("## Types\n")
-    parts += ["\n".join(lines) for lines in read_types(text)]
+            parts.append(f"{'#' * level} {export.name}\n\n{_format(export.comment.text)}\n")
+            parts += ["\n".join(_describe_member(member, level + 1)) for member in export.members]
+    if types := list(read_types(text)):
+        parts.append(f"{'#' * level} Types\n")
+        parts += ["\n".join(lines) for lines in types]
     return "\n".join(parts)
+
+
+def describe_entry(text: str) -> str:
+    """Return a section for a module with what its comment `@module` says, and its interface below.
+
+    Raises:
+        ValueError: The module has no such comment.
+    """
+    comments = [parse_comment(match[1]) for match in COMMENT.finditer(text)]
+    found = next((comment for comment in comments if comment.find("module")), None)
+    if found is None:
+        raise ValueError("Expected a comment with @module at the head of each module, got none.")
+    [name] = found.find("module")
+    paragraphs = []
+    for is_code, lines in groupby(found.text.splitlines(), key=lambda line: line.startswith("    ") or not line):
+        body = "\n".join(lines).strip("\n")
+        if body:
+            paragraphs.append(f"```text\n{textwrap.dedent(body)}\n```" if is_code else _format(body))
+    return "\n\n".join([f"## `{name.strip()}`", *paragraphs, describe_module(text, level=3)])
 
 
 def read_exports(text: str) -> list[Member | ExportedClass]:
@@ -84,7 +106,7 @@ def read_exports(text: str) -> list[Member | ExportedClass]:
         elif inside is not None and member and len(indent) == 2 and not comment.find("internal"):
             inside.members.append(Member(member, parameters or "", comment, bool(getter)))
     if missing := set(re.findall(r"^export \w+ (\w+)", text, re.MULTILINE)) - documented:
-        raise ValueError(f"declbind.js: expected a JSDoc comment above each export, got none above {sorted(missing)}.")
+        raise ValueError(f"Expected a JSDoc comment above each export, got none above {sorted(missing)}.")
     return exports
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from javascript import describe_module
+from javascript import describe_entry, describe_module
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
@@ -50,7 +50,7 @@ def fill_markers(app: Sphinx, docname: str, source: list[str]) -> None:
         if match[1] not in PARTS:
             raise ExtensionError(f"{docname}: expected one of {sorted(PARTS)}, got 'generated: {match[1]}'.")
         make, origin = PARTS[match[1]]
-        sources = sorted(origin.rglob("*.py")) if origin.is_dir() else [origin]
+        sources = sorted([*origin.rglob("*.py"), *origin.rglob("*.js")]) if origin.is_dir() else [origin]
         for path in [*sources, *Path(__file__).parent.glob("*.py")]:
             app.env.note_dependency(str(path))
         return make()
@@ -159,6 +159,11 @@ def describe_verbs() -> str:
     return "\n".join(parts)
 
 
+def describe_entries() -> str:
+    """Return a section for each module of the npm package beside its core."""
+    return "\n".join(describe_entry(path.read_text()) for path in sorted(CLIENT.parent.glob("*.js")) if path != CLIENT)
+
+
 def verb_parsers() -> dict[str, argparse.ArgumentParser]:
     """Return the parsers of the verbs by name."""
     from declbind.management.commands.declbind import Command
@@ -211,6 +216,7 @@ PARTS: dict[str, tuple[Callable[[], str], Path]] = {
     "models": (describe_models, MODELS),
     "verbs": (describe_verbs, VERBS),
     "javascript": (lambda: describe_module(CLIENT.read_text()), CLIENT),
+    "frameworks": (describe_entries, CLIENT.parent),
 }
 
 

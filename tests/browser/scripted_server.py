@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from websockets.typing import Subprotocol
 from declbind.core.frames import BATCH_PROTOCOL, PLAIN_PROTOCOL
 from tests.json_types import JSONObject
 
-MODULE = Path(__file__).parents[2] / "declbind" / "static" / "declbind" / "declbind.js"
+PACKAGE = Path(__file__).parents[2] / "declbind" / "static" / "declbind"
 PAGE = "<!doctype html><title>client</title><link rel=icon href='data:,'>"
 WAIT = 10
 
@@ -89,9 +89,16 @@ class Line:
 
 
 class ScriptedServer:
-    """A server for the module and an empty page, which passes each socket to the test."""
+    """A server for the modules of the client and a page, which passes each socket to the test.
 
-    def __init__(self) -> None:
+    Args:
+        page: The HTML of every path that is no module.
+        modules: Other modules, by path.
+    """
+
+    def __init__(self, page: str = PAGE, modules: Mapping[str, str] | None = None) -> None:
+        self.page = page
+        self.modules = {f"/{path.name}": path.read_text() for path in PACKAGE.glob("*.js")} | dict(modules or {})
         self.lines: queue.Queue[Line] = queue.Queue()
         self.open: list[Line] = []
         self.server: Server = serve(
@@ -108,9 +115,9 @@ class ScriptedServer:
     def respond(self, connection: ServerConnection, request: Request) -> Response | None:
         if "websocket" in request.headers.get("Upgrade", "").lower():
             return None
-        script = request.path.endswith(".js")
-        body = MODULE.read_bytes() if script else PAGE.encode()
-        kind = "text/javascript" if script else "text/html"
+        module = self.modules.get(request.path)
+        body = (self.page if module is None else module).encode()
+        kind = "text/html" if module is None else "text/javascript"
         headers = Headers({"Content-Type": kind, "Content-Length": str(len(body)), "Connection": "close"})
         return Response(HTTPStatus.OK.value, "OK", headers, body)
 

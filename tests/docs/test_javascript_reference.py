@@ -64,6 +64,42 @@ export class Shop {
     assert "stock" not in described
 
 
+def test_an_entry_is_described_with_its_module(javascript: Any) -> None:
+    """The comment of the module comes first, with its code as code, and the exports are below."""
+    described = javascript.describe_entry(
+        """/**
+ * Shops in
+ * towns.
+ *
+ *     const shop = open();
+ *     shop.buy();
+ *
+ * Open once.
+ *
+ * @module shops/town
+ */
+
+/**
+ * Open a shop.
+ * @returns {Shop}
+ */
+export function open() {
+}
+"""
+    )
+    assert described.startswith(
+        "## `shops/town`\n\nShops in towns.\n\n```text\nconst shop = open();\nshop.buy();\n```\n\nOpen once.\n\n"
+        "### `open()`\n\nOpen a shop.\n"
+    )
+    assert "Types" not in described
+
+
+def test_a_module_without_a_comment_is_refused(javascript: Any) -> None:
+    """The build fails."""
+    with pytest.raises(ValueError, match="Expected a comment with @module"):
+        javascript.describe_entry("/** Open a shop. */\nexport function open() {\n}\n")
+
+
 def test_an_export_without_a_comment_is_refused(javascript: Any) -> None:
     """The build fails if an exported name has no description."""
     with pytest.raises(ValueError, match=r"none above \['sell'\]"):

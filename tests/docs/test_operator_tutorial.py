@@ -49,7 +49,9 @@ def console_text(settings: Settings, db: None) -> str:
         client.get("/admin/"),
         client.get(RECORDS),
         client.get(f"{RECORDS}add/"),
+        client.get(f"{RECORDS}{record.pk}/overview/"),
         client.get(f"{RECORDS}{record.pk}/change/"),
+        client.get(f"{RECORDS}{record.pk}/history/"),
         client.get(f"{RECORDS}live/"),
         client.post(f"{RECORDS}try/", question),
     ]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from django.utils.translation import gettext
+from django.utils.translation import gettext, pgettext
 
 from declbind.console.audience import Audience
 from declbind.console.visibility import Viewers, VisibleRows
@@ -82,7 +82,9 @@ class Question:
         """The tried definition, in words."""
         if self.document is not None:
             return gettext("edited record")
-        return gettext("active") if self.revision is None else gettext("revision %(key)s") % {"key": self.revision}
+        if self.revision is None:
+            return pgettext("configuration", "active")
+        return gettext("revision %(key)s") % {"key": self.revision}
 
 
 @dataclass(frozen=True)

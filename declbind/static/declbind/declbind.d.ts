@@ -206,7 +206,8 @@ export declare function connect(url?: string | URL, options?: ClientOptions): Cl
 /**
  * One connection, shared by all streams of a page.
  *
- * Events: `state` ({state, code?, reason?, retryIn?}), `frame` ({stream, payload}: changes of streams that the
+ * Events: `state` ({state, code?, reason?, retryIn?}; the code and the reason are those with which the server closed
+ * the connection, and an operator's reason can be shown as it is), `frame` ({stream, payload}: changes of streams that the
  * server subscribed by itself), `error` (a DeclbindError: the server sent an invalid frame, or there is no
  * token for the connection).
  *
