@@ -20,7 +20,7 @@ def test_a_new_field_is_seen_and_accepted(operator, site, expect):
     assert find_violations(page) == []
     page.get_by_role("link", name="posts", exact=True).click()
     expect(page.locator("#declbind-growth")).to_contain_text("not sent yet: author")
-    page.get_by_role("link", name="Review what sending them opens").click()
+    page.get_by_role("link", name="Review what sending them would show").click()
     expect(page.locator("#content-main")).to_contain_text("also sends author")
     assert find_violations(page) == []
     take_pictures(page, "accept")
