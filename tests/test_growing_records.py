@@ -233,6 +233,7 @@ def test_a_load_takes_one_more_query(django_assert_num_queries: Any) -> None:
         baselines.stored_baselines("default")
 
 
+@pytest.mark.django_db
 def test_without_the_table_no_field_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before migrate there is no baseline, and no query that would break a transaction."""
     monkeypatch.setattr(baselines, "_present", set())

@@ -288,3 +288,30 @@ def test_a_list_can_only_shrink() -> None:
         "mended": "keeps the rule now: remove it from the list",
         "new": "breaks the rule with 401",
     }
+
+
+# The recipes of CONTRIBUTING.md -------------------------------------------------------------------------------------
+
+
+def missing_references(text: str) -> list[str]:
+    """Return the files and tests that a text names and that do not exist."""
+    named = re.findall(r"`((?:admin_ui|declbind|docs|schemas|tests)/[\w./]+\.\w+)(?:::(\w+))?`", text)
+    return [
+        f"{path}::{name}" if name else path
+        for path, name in named
+        if not (ROOT / path).exists() or (name and f"def {name}(" not in (ROOT / path).read_text())
+    ]
+
+
+def test_the_recipes_name_what_exists() -> None:
+    """Each file and each test that CONTRIBUTING.md names is in the repository."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    assert missing_references(text) == []
+    # Negative control: names that do not exist are found.
+    broken = text.replace("`declbind/conf/table.py`", "`declbind/conf/tables.py`").replace(
+        "::test_every_id", "::test_an_id"
+    )
+    assert set(missing_references(broken)) == {
+        "declbind/conf/tables.py",
+        "tests/test_checks.py::test_an_id_is_documented",
+    }

@@ -12,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -245,20 +244,20 @@ def count_of_any(package: Path) -> float:
     return 1_000 * sum(len(re.findall(r"\bAny\b", text)) for text in texts) / sum(map(len, map(str.splitlines, texts)))
 
 
-@cache
+@pytest.fixture(scope="module")
 def own_tree() -> Tree:
     """Return the tree of this repository."""
     return Tree(ROOT)
 
 
-def test_imports_go_up_the_layers_only() -> None:
+def test_imports_go_up_the_layers_only(own_tree: Tree) -> None:
     """No file imports from a layer below its own, and the program imports neither its tests nor its example."""
-    assert find_direction_faults(own_tree()) == []
+    assert find_direction_faults(own_tree) == []
 
 
-def test_the_core_is_pure() -> None:
+def test_the_core_is_pure(own_tree: Tree) -> None:
     """The core imports no Django, no Channels, no clock and no socket."""
-    assert find_core_faults(own_tree()) == []
+    assert find_core_faults(own_tree) == []
 
 
 def test_the_tests_of_the_core_need_no_django() -> None:
@@ -275,14 +274,14 @@ def test_the_tests_of_the_core_need_no_django() -> None:
     assert faults == []
 
 
-def test_no_module_imports_itself_in_a_cycle() -> None:
+def test_no_module_imports_itself_in_a_cycle(own_tree: Tree) -> None:
     """Files of one layer may use each other, but each can be imported first."""
-    assert find_cycles(own_tree()) == []
+    assert find_cycles(own_tree) == []
 
 
-def test_a_diagram_of_the_modules_has_no_cycle() -> None:
+def test_a_diagram_of_the_modules_has_no_cycle(own_tree: Tree) -> None:
     """A file uses a protocol for what it needs of the files that use it."""
-    assert find_cycles(own_tree(), is_drawn=True) == []
+    assert find_cycles(own_tree, is_drawn=True) == []
 
 
 def test_capture_names_the_types_of_its_values() -> None:

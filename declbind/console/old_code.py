@@ -108,7 +108,8 @@ class Present:
         """
         served = {process.name for process in self.processes.live if process.fault}
         made: dict[str, Event] = {}
-        for event in shown(Event, self.using).exclude(code="").order_by("-pk")[:MAX_EVENTS]:
+        events = shown(Event, self.using).exclude(code="").defer("data", "changes")
+        for event in events.order_by("-pk")[:MAX_EVENTS]:
             made.setdefault(event.process, event)
         for name, event in made.items():
             age = self.judge(event)

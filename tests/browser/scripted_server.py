@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import queue
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,9 @@ class ScriptedServer:
 
     def __init__(self, page: str = PAGE, modules: Mapping[str, str] | None = None) -> None:
         self.page = page
-        self.modules = {f"/{path.name}": path.read_text() for path in PACKAGE.glob("*.js")} | dict(modules or {})
+        own = {path.name: path.read_text() for path in PACKAGE.glob("*.js")}
+        self.modules = {f"{root}{name}": text for root in ("/", "/static/declbind/") for name, text in own.items()}
+        self.modules |= modules or {}
         self.lines: queue.Queue[Line] = queue.Queue()
         self.open: list[Line] = []
         self.server: Server = serve(
@@ -106,7 +108,7 @@ class ScriptedServer:
             "127.0.0.1",
             0,
             process_request=self.respond,
-            subprotocols=[Subprotocol(BATCH_PROTOCOL), Subprotocol(PLAIN_PROTOCOL)],
+            select_subprotocol=self.select_subprotocol,
         )
         self.port: int = self.server.socket.getsockname()[1]
         self.thread = threading.Thread(target=self.server.serve_forever)
@@ -120,6 +122,11 @@ class ScriptedServer:
         kind = "text/html" if module is None else "text/javascript"
         headers = Headers({"Content-Type": kind, "Content-Length": str(len(body)), "Connection": "close"})
         return Response(HTTPStatus.OK.value, "OK", headers, body)
+
+    def select_subprotocol(self, connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+        """Choose as declbind does; a client of Channels 1.x offers nothing."""
+        known = (Subprotocol(BATCH_PROTOCOL), Subprotocol(PLAIN_PROTOCOL))
+        return next((protocol for protocol in known if protocol in offered), None)
 
     def handle(self, socket: ServerConnection) -> None:
         line = Line(socket)

@@ -164,14 +164,9 @@ def _explain_connection(
         return answer(Cause.NOT_SUBSCRIBED, text % {"group": first.group, "offset": first.after})
     refusal = _find_refusal(connection, event, using)
     if refusal is not None:
-        cause = _cause_of(refusal)
         rule = describe_rules(binding)["view"] if binding is not None else gettext("not known")
-        return answer(
-            cause,
-            f"{refusal.outcome}: {refusal.message}",
-            (gettext("at"), refusal.at),
-            (gettext("view is for"), rule),
-        )
+        evidence = ((gettext("at"), refusal.at), (gettext("view is for"), rule))
+        return answer(_cause_of(refusal), f"{refusal.outcome}: {refusal.message}", *evidence)
     own = sorted(
         {subscription.group for subscription in connection.subscriptions if subscription.stream == event.stream}
     )
