@@ -33,6 +33,7 @@ def make_operator() -> None:
 def open_form(page: Page, server: DjangoServer, stream: str) -> None:
     page.goto(f"{server.url}/admin/declbind/bindingrecord/")
     page.get_by_role("link", name=stream, exact=True).click()
+    page.get_by_role("navigation", name=stream).get_by_role("link", name="Edit").click()
 
 
 def name_fields(page: Page, names: str) -> None:
