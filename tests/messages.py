@@ -22,7 +22,7 @@ from django.utils.translation.template import templatize
 from tests.servers import ROOT
 
 #: The packages with catalogues.
-PACKAGES = ("admin_ui",)
+PACKAGES = ("admin_ui", "declbind")
 #: The languages, and how each tells numbers apart; the same text as in Django's own catalogues.
 LANGUAGES = {"de": "nplurals=2; plural=(n != 1);", "zh_Hans": "nplurals=1; plural=0;"}
 #: By function, the positions of context, text and plural among its arguments.
