@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from admin_ui.traffic import stream
 from admin_ui.traffic.wanted import Wanted
-from admin_ui.traffic.window import Look
+from admin_ui.traffic.window import Window
 from declbind.live.hub import get_hub
 from declbind.models import Event, Node, Traffic, Watch
 from declbind.outbound import relay
@@ -41,7 +41,7 @@ def make_watcher(name="watcher"):
 def cursor_now():
     # Creating the viewer is an event too.
     relay.run_once("default")
-    return str(Look(Wanted()).cursor)
+    return str(Window(Wanted()).cursor)
 
 
 def add_event(**values):

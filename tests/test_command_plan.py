@@ -205,7 +205,7 @@ def test_a_concurrent_edit_undoes_the_apply(path: Path, monkeypatch: pytest.Monk
     write(path, GROUPS)
     carry_out = plan._store
 
-    def meddle(change: plan.Change, using: str) -> None:
+    def meddle(change: plan.PlannedChange, using: str) -> None:
         store(stream="meddler")
         carry_out(change, using)
 

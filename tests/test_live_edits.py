@@ -141,7 +141,7 @@ async def test_the_end_is_written_once_by_all_processes():
 async def test_nothing_is_written_if_no_transaction_is_open(settings):
     """One resync follows the edit, at the end of the grace period."""
     await get_hub()
-    let_writers_be_behind(settings, 0.2)
+    let_writers_be_behind(settings, 3)
     await edit()
     async with Client() as client:
         await settle_hub()

@@ -21,7 +21,7 @@ from declbind import record_validation
 from declbind.console import openings
 from declbind.console.consequences import consequences
 from declbind.console.history import load_edits_since
-from declbind.console.plan import Change, Plan, carry_out, plan_items
+from declbind.console.plan import Plan, PlannedChange, carry_out, plan_items
 from declbind.core.errors import ConfigError
 from declbind.core.schema import parse_documents
 from declbind.models import BindingRecord
@@ -134,7 +134,7 @@ class ImportPage:
         records: QuerySet[BindingRecord] = BindingRecord.objects.using(self.using).filter(stream__in=streams)
         return records
 
-    def _denial(self, change: Change, record: BindingRecord | None) -> str:
+    def _denial(self, change: PlannedChange, record: BindingRecord | None) -> str:
         if change.action == "remove":
             may_delete = self.admin.has_delete_permission(self.request, record)
             return "" if may_delete else _("You may not remove this binding.")

@@ -14,7 +14,7 @@ from admin_ui.common import documents
 from declbind.console.consequences import Consequence
 from declbind.console.history import Step
 from declbind.console.output import format_line
-from declbind.console.plan import Change, Plan
+from declbind.console.plan import Plan, PlannedChange
 
 SHOWN_FAULTS = 100
 #: The maximum length of a value on one line.
@@ -25,7 +25,7 @@ LINE_LENGTH = 60
 class Row:
     """One change of a plan on the page; ``denial`` says why this user may not make it, or is ""."""
 
-    change: Change
+    change: PlannedChange
     consequences: Sequence[Consequence]
     denial: str
 
@@ -86,7 +86,7 @@ class Review:
     rows: Sequence[Row]
 
     @property
-    def sound(self) -> list[Change]:
+    def sound(self) -> list[PlannedChange]:
         """Return the changes of records without problems; other changes would differ once the problems are fixed."""
         faulty = {fault.stream for fault in self.plan.faults}
         return [change for change in self.plan.changes if change.stream not in faulty]

@@ -66,7 +66,7 @@ class RowChoice:
 
 
 @dataclass(frozen=True)
-class Look:
+class PreviewedRow:
     """One row as the edited binding would send it. ``note`` explains why something is missing."""
 
     query: str = ""
@@ -99,7 +99,7 @@ class Panel:
     problems: tuple[FormProblem, ...] = ()
     change: Change = field(default_factory=Change)
     notified: int = 0
-    look: Look = field(default_factory=Look)
+    look: PreviewedRow = field(default_factory=PreviewedRow)
     ticked: str = ""
     is_new: bool = False
     #: What a new binding still needs, before there is anything to show or to object to.
@@ -150,7 +150,7 @@ def build_panel(model_admin: RecordAdmin, request: HttpRequest, form: BindingFor
         problems=problems,
         change=change,
         notified=count_subscribed(stream, database_alias()) if stream and change.items else 0,
-        look=_look(model_admin, request, form, problems) if with_row and not missing else Look(),
+        look=_look(model_admin, request, form, problems) if with_row and not missing else PreviewedRow(),
         ticked=request.POST.get(CONFIRM, ""),
         is_new=not form.before,
         missing=missing,
@@ -205,16 +205,18 @@ def _problems(form: BindingForm) -> Iterator[FormProblem]:
 # One row --------------------------------------------------------------------------------------------------------------
 
 
-def _look(model_admin: RecordAdmin, request: HttpRequest, form: BindingForm, problems: Sequence[FormProblem]) -> Look:
+def _look(
+    model_admin: RecordAdmin, request: HttpRequest, form: BindingForm, problems: Sequence[FormProblem]
+) -> PreviewedRow:
     query, wanted = request.POST.get("look_q", "").strip()[:100], request.POST.get("look_pk", "")[:200]
     model = find_model(str(form.document.get("model", "")))
     if model is None:
-        return Look(query, note=_("Choose a model first.") if not problems else "")
+        return PreviewedRow(query, note=_("Choose a model first.") if not problems else "")
     if not request.user.has_perm(f"{model._meta.app_label}.view_{model._meta.model_name}"):
         note = _("Rows are shown only to users who may view {models}.")
-        return Look(query, note=note.format(models=model._meta.verbose_name_plural))
+        return PreviewedRow(query, note=note.format(models=model._meta.verbose_name_plural))
     if problems:
-        return Look(query, note=_("Fix the problems above first. Then the frame of a row is shown here."))
+        return PreviewedRow(query, note=_("Fix the problems above first. Then the frame of a row is shown here."))
     binding = build_binding(BindingSpec.from_dict(form.document))
     try:
         # On PostgreSQL, a failed query would break the transaction of the page.
@@ -226,10 +228,10 @@ def _look(model_admin: RecordAdmin, request: HttpRequest, form: BindingForm, pro
     except Exception as error:  # Project code decides what is visible. If it fails, no row is.
         name, fault = model._meta.label, type(error).__name__
         note = _("The admin page of {model} failed with {fault}, so none of its rows are shown here.")
-        return Look(query, note=note.format(model=name, fault=fault))
+        return PreviewedRow(query, note=note.format(model=name, fault=fault))
     choices = tuple(RowChoice(str(row.pk), _label(row), row is chosen) for row in found)
     if chosen is None:
-        return Look(query, choices, note=_("No row matches.") if query else _("The model has no rows yet."))
+        return PreviewedRow(query, choices, note=_("No row matches.") if query else _("The model has no rows yet."))
     if chosen not in found:
         choices = (RowChoice(str(chosen.pk), _label(chosen), True), *choices)[:SHOWN_ROWS]
     try:
@@ -237,14 +239,14 @@ def _look(model_admin: RecordAdmin, request: HttpRequest, form: BindingForm, pro
         with transaction.atomic(using=rows.db):
             preview = make_preview(binding, str(chosen.pk), AnonymousUser())
     except (ConfigError, DatabaseError) as error:
-        return Look(query, choices, note=str(error).removeprefix("$: "))
+        return PreviewedRow(query, choices, note=str(error).removeprefix("$: "))
     bound = binding()
     rule = bound.rule("view")
     who = _("everyone") if rule is True else audience_in_words(rule)
     if bound.resolved().spec.scope:
         who = _("{who}, each only own rows").format(who=who)
     nobody = _("nobody, because nothing is sent to clients")
-    return Look(
+    return PreviewedRow(
         query,
         choices,
         preview=preview,

@@ -103,7 +103,7 @@ def live_view(model_admin: RecordAdmin, request: HttpRequest) -> HttpResponse:
     watch_page(request)
     wanted = read_wanted(model_admin, request)
     after = window.Cursor.parse(request.GET.get("cursor", ""))
-    look = window.Look(wanted)
+    look = window.Window(wanted)
     folds = folds_rows(wanted, request)
     page = look.newest(is_fair=folds) if after is None else look.onward(after)
     links = Links(model_admin)
@@ -214,7 +214,7 @@ def export_view(model_admin: RecordAdmin, request: HttpRequest) -> HttpResponse:
     """Return a file with the rows of the page, by the same filters. It has values only after they were revealed."""
     visible = VisibleRows(model_admin.admin_site, request) if request.session.get(REVEALED) else None
     wanted = read_wanted(model_admin, request)
-    look = window.Look(wanted, readable=readable_models(request.user), visible=visible)
+    look = window.Window(wanted, readable=readable_models(request.user), visible=visible)
     after = window.Cursor.parse(request.GET.get("cursor", ""))
     page = look.newest(is_fair=folds_rows(wanted, request)) if after is None else look.onward(after)
     return export.download(page.rows, "csv" if request.GET.get("format") == "csv" else "jsonl")

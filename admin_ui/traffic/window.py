@@ -80,7 +80,7 @@ class Page:
     has_more: bool = False
 
 
-class Look:
+class Window:
     """One query of the log and the traffic; the ends of both are read before the rows.
 
     Rows that appear in between are thus read twice rather than never. With ``visible`` the rows have values: those of
@@ -241,7 +241,7 @@ class Look:
 
 def load_page(wanted: Wanted, after: Cursor | None = None, *, whole: bool = False) -> Page:
     """Return the newest rows, or with ``after`` those since that cursor."""
-    look = Look(wanted)
+    look = Window(wanted)
     return look.newest() if after is None else look.since(after, whole=whole)
 
 

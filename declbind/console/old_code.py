@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 
+from django.utils import timezone
 from django.utils.translation import gettext
 
 from declbind.code_digest import digest_code
@@ -27,6 +28,10 @@ from .writers import describe_origin
 MAX_EVENTS, MAX_REVISIONS = 2_000, 500
 #: The least time after an edit from which a process that has not read it counts as old.
 PATIENCE = timedelta(seconds=10)
+#: For this long after the first event of the expected code, processes may still be restarted one after the other.
+DEPLOYMENT = timedelta(minutes=5)
+#: A process that has made no event for this long may have ended.
+RECENT = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,15 @@ class Present:
             else gettext("with other models, files or binding classes than the process that answers this")
         )
         return Age(text, self._was_there(event))
+
+    def should_have_ended(self, event: Event, age: Age) -> bool:
+        """Return whether a process made an event lately, although the others had been restarted long before."""
+        if not age.is_sure or timezone.now() - event.created_at > RECENT:
+            return False
+        if age.is_version:
+            return True
+        first = Event.objects.using(self.using).filter(pk=self.first or 0).first()
+        return first is not None and event.created_at - first.created_at > DEPLOYMENT
 
     def _is_later(self, version: int, event: Event) -> bool:
         """Return whether the log has an edit after an event, which the clocks of two hosts may show the other way."""

@@ -26,7 +26,7 @@ from declbind.relations import find_hops
 from declbind.rights_models import is_rights_column, is_rights_model
 
 from .consequences import Consequence, consequences
-from .plan import Change
+from .plan import PlannedChange
 
 EXPOSE_SENSITIVE = "declbind.expose_sensitive"
 BIND_RIGHTS_MODELS = "declbind.bind_rights_models"
@@ -112,7 +112,7 @@ def find_openings(
     return list(dict.fromkeys(_openings(_read(old, held), after, opened)))
 
 
-def describe_change(change: Change) -> Sequence[Consequence]:
+def describe_change(change: PlannedChange) -> Sequence[Consequence]:
     """Return what a change of a plan does, in the words of the import page. Checks no permission."""
     return consequences(
         change.before,

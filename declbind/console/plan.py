@@ -32,7 +32,7 @@ MEANWHILE = _("Another user edited the configuration at the same time. Nothing w
 
 
 @dataclass(frozen=True)
-class Change:
+class PlannedChange:
     """The change of one stream. ``where`` is its place in the files, ``before`` and ``after`` are whole records."""
 
     action: Action
@@ -78,14 +78,14 @@ class Plan:
     the same, ``apply`` makes exactly these changes.
     """
 
-    changes: tuple[Change, ...]
+    changes: tuple[PlannedChange, ...]
     faults: tuple[Fault, ...]
     digest: str
     generation: str
     version: int
 
     @property
-    def edits(self) -> tuple[Change, ...]:
+    def edits(self) -> tuple[PlannedChange, ...]:
         """Return the changes other than "keep"."""
         return tuple(change for change in self.changes if change.action != "keep")
 
@@ -134,7 +134,7 @@ def plan_items(items: Sequence[SourceItem], using: str, prune: bool = False) -> 
     changes = [_compare(item, stored.get(stream), held.get(stream, ())) for stream, item in wanted.items()]
     if prune:
         changes += [
-            Change("remove", stream, gettext("database record %(stream)r") % {"stream": stream}, before, None)
+            PlannedChange("remove", stream, gettext("database record %(stream)r") % {"stream": stream}, before, None)
             for stream, before in stored.items()
             if stream not in wanted
         ]
@@ -244,13 +244,13 @@ def _definition(item: SourceItem) -> dict[str, object]:
     return BindingRecord().assign(dict(item.document or {})).definition()
 
 
-def _compare(item: SourceItem, before: Definition | None, held: Sequence[str]) -> Change:
+def _compare(item: SourceItem, before: Definition | None, held: Sequence[str]) -> PlannedChange:
     after = _definition(item)
     action: Action = "add" if before is None else "change" if differences(before, after) else "keep"
-    return Change(action, str(item.stream), item.where, before, after, held)
+    return PlannedChange(action, str(item.stream), item.where, before, after, held)
 
 
-def _store(change: Change, using: str) -> None:
+def _store(change: PlannedChange, using: str) -> None:
     records = BindingRecord.objects.using(using)
     if change.after is None:
         records.get(stream=change.stream).delete()

@@ -118,7 +118,7 @@ def find_old_code(using: str) -> Iterator[Finding]:
     for event, age in present.find_old_writers():
         yield Finding(
             "code",
-            "note" if age.is_sure is None else "bad",
+            "bad" if present.should_have_ended(event, age) else "note",
             describe_old_writer(event, age),
             gettext("Restart it if it still runs: what it writes is sent by its old bindings, or not at all."),
         )

@@ -155,7 +155,7 @@ class BindingConsumer(AsyncConsumer):
     async def _join(self, hub: LiveHub, socket: Socket) -> None:
         """Subscribe the socket to the groups that it joins automatically. Close it if its user may not be connected."""
         while True:
-            turn = hub.turns, socket.checks
+            state = hub.renewals, socket.checks
             try:
                 found = await hub.requests.run(
                     run_in, socket.identity.tenant, self._find_joins, dict(self.bindings(hub)), socket.identity
@@ -167,7 +167,7 @@ class BindingConsumer(AsyncConsumer):
                 logger.warning("A connection was refused: %s", error)
                 socket.close(FORBIDDEN, "Not allowed.")
                 return
-            if turn == (hub.turns, socket.checks):
+            if state == (hub.renewals, socket.checks):
                 break
         if found is None:
             socket.close(SESSION_OVER, "The session is over.")

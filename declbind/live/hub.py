@@ -91,7 +91,7 @@ class LiveHub:
         self.epoch = ""
         #: Counts new registries and new epochs of the log. Long operations compare it before and after to notice a
         #: change.
-        self.turns = 0
+        self.renewals = 0
         self.requests = RequestThreads(settings.DATABASE_THREADS, settings.THREADS_PER_CLIENT)
         self.snapshots = SnapshotDesk(self.requests, settings.SNAPSHOTS_AT_ONCE)
         self.replays = FairGate(settings.REPLAYS_AT_ONCE)
@@ -242,7 +242,7 @@ class LiveHub:
         self.epoch, self.core.cursor = head.epoch, head.offset
         self.recent.start(head.offset)
         self._variants = {}
-        self.turns += 1
+        self.renewals += 1
         for subscription in self.core.subscriptions():
             self.start_anew(subscription, reached)
             self.resync(subscription, reason)
@@ -253,7 +253,7 @@ class LiveHub:
         if old is new:
             return
         self.registry = new
-        self.turns += 1
+        self.renewals += 1
         if old.generation != new.generation:
             self.edits.forget()
         changed: set[str] = set()

@@ -75,7 +75,7 @@ class Pump:
         self._hub = hub
         self._bell = asyncio.Event()
         #: The number of times that the log was read to its end.
-        self.looks = 0
+        self.readings = 0
 
     def wake(self) -> None:
         """Read the log now. Must be called in the hub's event loop."""
@@ -83,8 +83,8 @@ class Pump:
 
     async def settle(self) -> None:
         """Wait until the log has been read to its end at least once more."""
-        looks = self.looks
-        while self.looks < looks + 2:
+        readings = self.readings
+        while self.readings < readings + 2:
             self.wake()
             await asyncio.sleep(0.005)
 
@@ -100,7 +100,7 @@ class Pump:
             try:
                 while await self._advance():
                     pass
-                self.looks += 1
+                self.readings += 1
                 self._hub.heartbeat.forget_fault("log")
             except Exception as error:
                 self._hub.heartbeat.note_fault("log", error)

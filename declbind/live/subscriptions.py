@@ -91,7 +91,7 @@ async def _obtain(
         ClientError: The subscription is not allowed.
     """
     while True:
-        turn = hub.turns, socket.checks
+        state = hub.renewals, socket.checks
         granted = await hub.requests.run(
             run_in, socket.identity.tenant, grant, hub.using, hub.epoch, binding, request, socket.identity
         )
@@ -101,7 +101,7 @@ async def _obtain(
         elif granted.resync == "unproven":
             # The snapshot may be ahead of the hub, and the client must not be sent events that are in the snapshot.
             await hub.settle()
-        if socket.is_over() or turn == (hub.turns, socket.checks):
+        if socket.is_over() or state == (hub.renewals, socket.checks):
             return binding, granted, snapshot
         # Permissions or bindings changed in the meantime, so the subscription may no longer be allowed.
         current = hub.registry.by_stream.get(request.stream)

@@ -68,7 +68,7 @@ class HeadState:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Reading:
     """The result of ``look``: the ends of the log, the events after an offset, and whether some have no number yet."""
 
     head: HeadState
@@ -171,7 +171,7 @@ def load_head(using: str) -> HeadState:
     return look(0, 0, using).head
 
 
-def look(after: int, limit: int, using: str) -> Look:
+def look(after: int, limit: int, using: str) -> Reading:
     """Return the ends of the log, and up to ``limit`` events with offsets above ``after`` in order.
 
     One statement reads everything, so the result shows one state of the database. Every process calls this several
@@ -187,7 +187,7 @@ def look(after: int, limit: int, using: str) -> Look:
     # If the head keeps no event, stored events with lower offsets are waiting to be deleted.
     is_whole = last < min_offset or (first is not None and first <= min_offset and newest == last)
     events = [_log_event(row[HEAD_COLUMNS:]) for row in rows if row[HEAD_COLUMNS] is not None]
-    return Look(HeadState(epoch, last, min_offset, is_whole), events, bool(has_waiting))
+    return Reading(HeadState(epoch, last, min_offset, is_whole), events, bool(has_waiting))
 
 
 HEAD_COLUMNS = 6

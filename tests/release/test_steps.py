@@ -70,7 +70,9 @@ def add_npm_package(release: Release) -> None:
 
 
 def use_development_version(release: Release) -> None:
-    edit(release.root / "declbind/__init__.py", replacing(release.version, f"{release.version}.dev1"))
+    version = release.version
+    for file in ("declbind/__init__.py", "declbind/static/declbind/package.json"):
+        edit(release.root / file, replacing(version, f"{version}.dev1"))
 
 
 def leave_changelog_open(release: Release) -> None:

@@ -232,13 +232,20 @@ def test_a_changed_method_changes_the_digest() -> None:
     assert found[0] == found[1] != found[2]
 
 
-def test_the_doctor_names_a_worker_with_older_code() -> None:
-    """It is a fault if the order of the log shows that the present code was there before."""
+@pytest.mark.parametrize(
+    ("present_for", "wrote_before", "level"), [(6, 1, "bad"), (3, 1, "note"), (60, 30, "note")], ids=str
+)
+def test_the_doctor_names_a_worker_with_older_code(present_for: int, wrote_before: int, level: str) -> None:
+    """It is a fault if the worker wrote lately, minutes after the present code was there. Else it may have ended."""
     with override_bindings(NUMBERS):
         row = IntegerValue.objects.create(name="a", value=1)
         assert [finding for finding in examine(database_alias()) if finding.name == "code"] == []
+        now = timezone.now()
+        Event.objects.update(created_at=now - timedelta(minutes=present_for + wrote_before))
         row.save()
-        Event.objects.filter(pk=Event.objects.latest("pk").pk).update(code="old", process="worker:5")
+        Event.objects.filter(pk=Event.objects.latest("pk").pk).update(
+            code="old", process="worker:5", created_at=now - timedelta(minutes=wrote_before)
+        )
         found = [finding for finding in examine(database_alias()) if finding.name == "code"]
-    assert [finding.level for finding in found] == ["bad"]
+    assert [finding.level for finding in found] == [level]
     assert "worker:5" in found[0].meaning

@@ -280,7 +280,7 @@ class _Attempt:
                 binding, action, question.pk, question.values, self.registry, self.index, self.using
             )
         except Exception as fault:
-            change = outbound.Change(failed=Check.FRAMES, faults=[(question.stream, fault)], text=describe_faults([
+            change = outbound.RowChange(failed=Check.FRAMES, faults=[(question.stream, fault)], text=describe_faults([
                 (question.stream, fault)
             ]))  # fmt: skip
         steps = texts.describe_change(names, change, action)

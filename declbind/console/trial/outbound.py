@@ -31,7 +31,7 @@ STEPS = (
 
 
 @dataclass(frozen=True)
-class Change:
+class RowChange:
     """The events that a change of a row sends on one stream. ``failed`` is the name of the step that failed, or "".
 
     ``row`` is the row after the change, for a delete before it. ``also`` names other streams that report the change.
@@ -54,7 +54,7 @@ def try_change(
     registry: BindingRegistry,
     index: Index,
     using: str,
-) -> Change:
+) -> RowChange:
     """Make the frames for a row that would be created, updated or deleted. Writes nothing."""
     model: Any = binding.model_class()
     if action == "create":
@@ -63,7 +63,7 @@ def try_change(
     else:
         row = find_row(binding, pk, using)
         if row is None:
-            return Change(failed=Check.ROW, text=describe_missing(model, pk))
+            return RowChange(failed=Check.ROW, text=describe_missing(model, pk))
     if action != "delete":
         failed = assign(row, values, using)
         if failed is not None:
@@ -72,13 +72,15 @@ def try_change(
             try:
                 row.pk = value_validation.coerce(model._meta.pk, pk)
             except ValueError as error:
-                return Change(failed=Check.VALUES, text=gettext("This cannot be a key: %(error)s.") % {"error": error})
+                return RowChange(
+                    failed=Check.VALUES, text=gettext("This cannot be a key: %(error)s.") % {"error": error}
+                )
         for moving in model._meta.concrete_fields:
             if getattr(moving, "auto_now", False) or (action == "create" and getattr(moving, "auto_now_add", False)):
                 moving.pre_save(row, action == "create")
     plan = index.plan_for(model)
     if plan is None:
-        return Change(row)
+        return RowChange(row)
     also = tuple(outlet.stream for outlet in plan.outlets if outlet.stream != binding.stream)
     # Drafts of all streams are made, because each event takes a number of the log.
     with gather_faults() as gathered, rolled_back(binding, using, *CODE):
@@ -87,11 +89,11 @@ def try_change(
     events = [event for event in number_drafts(drafts, using) if event.stream == binding.stream]
     faults = [(stream, fault) for stream, fault in gathered if stream == binding.stream]
     frames = build_frames(registry, events, faults)
-    return Change(row, frames=frames, faults=faults, also=also)
+    return RowChange(row, frames=frames, faults=faults, also=also)
 
 
-def assign(row: Model, values: Mapping[str, object], using: str) -> Change | None:
-    """Set JSON values on a row. Return a failed ``Change`` if they are invalid, otherwise ``None``."""
+def assign(row: Model, values: Mapping[str, object], using: str) -> RowChange | None:
+    """Set JSON values on a row. Return a failed ``RowChange`` if they are invalid, otherwise ``None``."""
     unknown: dict[str, list[str]] = {}
     errors: dict[str, list[str]] = {}
     names = [field.name for field in row._meta.concrete_fields]
@@ -108,10 +110,10 @@ def assign(row: Model, values: Mapping[str, object], using: str) -> Change | Non
                 errors[name] = [str(text) for text in error.messages]
     if unknown:
         text = gettext("Not known: %(names)s.") % {"names": ", ".join(unknown)}
-        return Change(failed=Check.FIELDS, text=text, evidence={"fields": unknown})
+        return RowChange(failed=Check.FIELDS, text=text, evidence={"fields": unknown})
     if errors:
         text = gettext("Not valid: %(names)s.") % {"names": ", ".join(errors)}
-        return Change(failed=Check.VALUES, text=text, evidence={"fields": errors})
+        return RowChange(failed=Check.VALUES, text=text, evidence={"fields": errors})
     return None
 
 

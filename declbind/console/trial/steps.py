@@ -23,7 +23,7 @@ from declbind.registry import BindingRegistry
 from .answer import Frame, Listening, Question, Step
 from .frames import Faults
 from .inbound import Course
-from .outbound import Change
+from .outbound import RowChange
 from .subscription import Grant, describe_foreign, find_row, look_for_row
 from .words import CLOSED, NOTE, OK, OPEN, PASSED, REFUSED, SKIPPED
 
@@ -277,7 +277,7 @@ class StepDescriptions:
             evidence["scope"] = list(sight.scope)
         return Step(Check.ROW, OK if sight.is_seen else REFUSED, sight.text, evidence)
 
-    def describe_change(self, names: Sequence[Check], change: Change, action: str) -> list[Step]:
+    def describe_change(self, names: Sequence[Check], change: RowChange, action: str) -> list[Step]:
         """Describe the steps of a row's change up to its groups."""
         entered = names[: names.index(change.failed) + 1] if change.failed in names else names
         steps = []
@@ -306,7 +306,7 @@ class StepDescriptions:
             steps.append(Step(Check.STORE, NOTE, text))
         return steps
 
-    def _stored_row(self, change: Change) -> Step:
+    def _stored_row(self, change: RowChange) -> Step:
         assert self.binding is not None
         kept_out = self.binding().outside_where(change.row) if change.row is not None else []
         if kept_out and self.question.action == "outbound":

@@ -64,7 +64,7 @@ class Grant:
 
 
 @dataclass(frozen=True)
-class Sight:
+class RowVisibility:
     """Whether a granted subscription shows a row, and if not, why. For operators, not for clients.
 
     ``scope`` are the fields by which the row belongs to another user, if that is the reason.
@@ -126,20 +126,20 @@ def choose_params(binding: type[Binding], row: Model, user: User, using: str) ->
     return found or [{}]
 
 
-def look_for_row(grant: Grant, row: Model | None, pk: object, using: str) -> Sight:
+def look_for_row(grant: Grant, row: Model | None, pk: object, using: str) -> RowVisibility:
     """Return whether the snapshot of a granted subscription would show the row."""
     assert grant.bound is not None
     bound, model = grant.bound, grant.bound.model_class()
     if row is None:
-        return Sight(False, describe_missing(model, pk))
+        return RowVisibility(False, describe_missing(model, pk))
     try:
         with rolled_back(type(bound), using, *CODE):
             if is_visible(bound, grant.group, grant.full, row.pk):
-                return Sight(True, gettext("The row is in group %(group)s.") % {"group": grant.group})
+                return RowVisibility(True, gettext("The row is in group %(group)s.") % {"group": grant.group})
             return _explain_unseen(bound, row, grant.group)
     except Exception as fault:
         text = gettext("The binding's code failed: %(fault)s")
-        return Sight(False, text % {"fault": f"{type(fault).__name__}: {fault}"})
+        return RowVisibility(False, text % {"fault": f"{type(fault).__name__}: {fault}"})
 
 
 def describe_missing(model: type[Model], pk: object) -> str:
@@ -152,16 +152,16 @@ def describe_foreign(spec: BindingSpec) -> str:
     return gettext("The row belongs to another user (scope: %(fields)s).") % {"fields": ", ".join(spec.scope)}
 
 
-def _explain_unseen(bound: Binding, row: Model, group: str) -> Sight:
+def _explain_unseen(bound: Binding, row: Model, group: str) -> RowVisibility:
     kept_out = bound.outside_where(row)
     spec = bound.resolved().spec
     if kept_out:
         text = gettext("The row is outside 'where' (%(conditions)s): for this stream it does not exist.")
-        return Sight(False, text % {"conditions": ", ".join(kept_out)})
+        return RowVisibility(False, text % {"conditions": ", ".join(kept_out)})
     if spec.scope and not bound.scoped(bound.get_queryset()).filter(pk=row.pk).exists():
-        return Sight(False, describe_foreign(spec), tuple(spec.scope))
+        return RowVisibility(False, describe_foreign(spec), tuple(spec.scope))
     groups = list(bound.group_names(row))
     if not groups:
-        return Sight(False, gettext("The row is in no group: a field that its group template needs is null."))
+        return RowVisibility(False, gettext("The row is in no group: a field that its group template needs is null."))
     text = gettext("The row is in %(groups)s, not in %(group)s.")
-    return Sight(False, text % {"groups": ", ".join(groups), "group": group})
+    return RowVisibility(False, text % {"groups": ", ".join(groups), "group": group})
