@@ -59,10 +59,19 @@ async def count_ends() -> int:
     return await Event.objects.filter(kind=Event.CONTROL, data__contains='"written"').acount()
 
 
-async def test_a_row_from_before_the_edit_causes_a_resync_after_its_commit():
+async def test_a_row_from_before_the_edit_causes_a_resync_after_its_commit(monkeypatch):
     """It has no event, and it is in no earlier snapshot."""
+    asked, are_open = threading.Event(), open_writes.are_open
+
+    def note_question(moment: str, using: str) -> bool:
+        asked.set()
+        return are_open(moment, using)
+
+    monkeypatch.setattr(open_writes, "are_open", note_question)
     await get_hub()
     commit = await write_before_the_edit()
+    # The first resync, for the edit itself, follows the first question.
+    assert await asyncio.to_thread(asked.wait, PATIENCE)
     async with Client() as client:
         await settle_hub()
         await subscribe_to_nothing(client)
