@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import router, transaction
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
 
@@ -76,15 +76,7 @@ def accept_view(model_admin: RecordAdmin, request: HttpRequest, object_id: str) 
 
 
 def _load(model_admin: RecordAdmin, request: HttpRequest, object_id: str) -> BindingRecord:
-    rows = model_admin.get_queryset(request)
-    if request.method == "POST":
-        rows = rows.select_for_update()
-    try:
-        record: BindingRecord | None = rows.filter(pk=object_id).first()
-    except (ValueError, ValidationError):
-        record = None
-    if record is None:
-        raise Http404("There is no such binding. Perhaps it was deleted.")
+    record = screen.find_record(model_admin, request, object_id)
     if not model_admin.has_change_permission(request, record):
         raise PermissionDenied
     return record

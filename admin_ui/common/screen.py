@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 from django.contrib.admin import ModelAdmin
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.contenttypes.models import ContentType
-from django.http import HttpRequest
+from django.core.exceptions import ValidationError
+from django.http import Http404, HttpRequest
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
@@ -101,6 +102,24 @@ def render_page(
         **context,
     }
     return Page(request, f"declbind_admin/{template}", everything, status=status)
+
+
+def find_record(model_admin: RecordAdmin, request: HttpRequest, object_id: str | int) -> BindingRecord:
+    """Return a record that the user may see. A POST request locks its row.
+
+    Raises:
+        Http404: There is none with this key.
+    """
+    rows = model_admin.get_queryset(request)
+    if request.method == "POST":
+        rows = rows.select_for_update()
+    try:
+        record: BindingRecord | None = rows.filter(pk=object_id).first()
+    except (ValueError, ValidationError):
+        record = None
+    if record is None:
+        raise Http404("There is no such binding. Perhaps it was deleted.")
+    return record
 
 
 def may_watch(user: Operator) -> bool:

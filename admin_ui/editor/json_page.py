@@ -10,7 +10,6 @@ from django.contrib import messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import router, transaction
 from django.http import (
-    Http404,
     HttpRequest,
     HttpResponse,
     HttpResponseNotAllowed,
@@ -132,16 +131,7 @@ class JsonPage:
     def _load(self, object_id: str | None) -> BindingRecord:
         if object_id is None:
             return BindingRecord()
-        rows = self.admin.get_queryset(self.request)
-        if self.request.method == "POST":
-            rows = rows.select_for_update()
-        try:
-            record: BindingRecord | None = rows.filter(pk=object_id).first()
-        except (ValueError, ValidationError):
-            record = None
-        if record is None:
-            raise Http404("There is no such binding. Perhaps it was deleted.")
-        return record
+        return screen.find_record(self.admin, self.request, object_id)
 
     def _store(self, record: BindingRecord, before: documents.Document, text: str) -> HttpResponse:
         try:

@@ -160,7 +160,7 @@ def build_panel(model_admin: RecordAdmin, request: HttpRequest, form: BindingFor
 def _split(
     problems: tuple[FormProblem, ...], form: BindingForm, touched: str | None
 ) -> tuple[tuple[FormProblem, ...], tuple[str, ...]]:
-    """Return the problems to show, and the names of the inputs of a new binding that nobody has filled in yet.
+    """Return the problems to show, and the names of the inputs of a new binding that are still empty.
 
     Args:
         problems: All problems.

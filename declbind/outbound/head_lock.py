@@ -1,8 +1,8 @@
 """The lock of the log's head, which is never awaited without bound.
 
-Whoever numbers events, trims the log or begins a new epoch holds it for milliseconds. A session of the database that
-hangs may hold it for hours. Waiting for such a session would stop the heartbeat, the start of a process and the replies
-to clients, which share threads with the work on the log.
+A process holds it for milliseconds, while it numbers events, trims the log or begins a new epoch. A database session
+that hangs may hold it for hours. Waiting for it would stop the heartbeat, the start of a process and the replies to
+clients, because these share threads with the work on the log.
 """
 
 from __future__ import annotations
