@@ -65,6 +65,14 @@ FAULTS = [
 
 
 @pytest.mark.django_db
+def test_an_empty_form_misses_the_model_and_the_fields(admin_client):
+    """The stream is made from the model, so it is not missing."""
+    data = read_form(admin_client.get(f"{LIST}add/").content.decode())
+    assert set(errors(admin_client.post(f"{LIST}add/", data))) == {"model", "fields"}
+    assert set(errors(admin_client.post(f"{LIST}add/", {**data, "stream": "a b"}))) == {"model", "fields", "stream"}
+
+
+@pytest.mark.django_db
 @pytest.mark.parametrize(("change", "field", "text"), [row[1:] for row in FAULTS], ids=[row[0] for row in FAULTS])
 def test_a_mistake_is_shown_at_its_field(admin_client, change, field, text):
     """Nothing is stored, the form keeps the submitted values, and the message is at the field."""

@@ -293,7 +293,7 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         return rules
 
     def clean_stream(self) -> str:
-        """Make a name from the model if a new binding was given none."""
+        """Make a name from the model if a new binding was given none. Without a model, only that is reported."""
         stream = str(self.cleaned_data.get("stream") or "")
         return stream or ("" if self.before else propose_stream(str(self.cleaned_data.get("model") or "")))
 
@@ -335,7 +335,8 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
             self.instance.full_clean()
         except ValidationError as error:
             for name, errors in self._place(error):
-                self.add_error(name, errors)
+                if name != "stream" or self.document.get("stream") or "model" not in self.unread:
+                    self.add_error(name, errors)
         missing = (
             openings.missing_permissions(self.user, self.before, self.document, held=self.held) if self.user else ()
         )
